@@ -1,0 +1,83 @@
+"""Cost of a network: parameters, multiply-accumulates, latency, throughput."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from kd_cli.data import Normalisation, Split
+from kd_cli.networks import compute_logits, count_parameters
+
+LATENCY_SAMPLES = 300
+THROUGHPUT_BATCH = 500
+MEASURED_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Milliseconds that half, and that 95 %, of the calls stay below."""
+
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it takes to run a network.
+
+    ``macs`` are the multiply-accumulates of one picture; ``latency_ms`` is one picture at a time;
+    ``throughput_per_s`` counts pictures in batches of 500; ``test_set_seconds`` takes the whole test set from uint8
+    pixels to logits.
+    """
+
+    parameters: int
+    macs: int
+    latency_ms: Percentiles
+    throughput_per_s: float
+    test_set_seconds: float
+
+
+@torch.inference_mode()
+def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normalisation) -> list[Cost]:
+    """Measure networks side by side.
+
+    The networks take turns, picture by picture, so that a machine that slows down meanwhile slows all of them.
+    """
+    one = normalise(test.images[:1])
+    many = normalise(test.images[:THROUGHPUT_BATCH])
+    single = [_timer(partial(network, one)) for network in networks]
+    for timer in single:
+        timer.timeit(LATENCY_SAMPLES // 10)  # warm up
+    samples = np.array([[timer.timeit(1).median for timer in single] for _ in range(LATENCY_SAMPLES)]) * 1e3
+    costs = []
+    for network, latencies in zip(networks, samples.T, strict=True):
+        batch = _timer(partial(network, many))
+        whole = _timer(partial(compute_logits, network, test.images, normalise))
+        p50, p95 = np.percentile(latencies, [50, 95])
+        costs.append(
+            Cost(
+                parameters=count_parameters(network),
+                macs=count_macs(network, one),
+                latency_ms=Percentiles(float(p50), float(p95)),
+                throughput_per_s=len(many) / batch.blocked_autorange(min_run_time=MEASURED_SECONDS).median,
+                test_set_seconds=whole.blocked_autorange(min_run_time=MEASURED_SECONDS).median,
+            )
+        )
+    return costs
+
+
+def count_macs(network: nn.Module, picture: torch.Tensor) -> int:
+    """Multiply-accumulates that ``network`` carries out for ``picture``: half of its floating-point operations."""
+    with FlopCounterMode(display=False) as counter:
+        network(picture)
+    return int(counter.get_total_flops()) // 2
+
+
+def _timer(call: object) -> Timer:
+    # Timer would otherwise measure with one thread, whatever the program uses.
+    return Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())

@@ -1,0 +1,98 @@
+"""The networks, and how an architecture spec becomes one.
+
+Every network gives logits from ``forward(x)`` and its named intermediate features from ``forward_features(x)``, where
+``x`` is a float tensor of shape (N, 1, 28, 28) and each feature carries the name of the layer it comes out of.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_cli.data import IMAGE_SIZE, Normalisation
+from kd_cli.settings import Spec
+
+FORWARD_CHUNK = 500
+"""Pictures per forward pass where no gradients are needed: as fast as all at once, and 60 MB at most."""
+
+
+class TeacherNet(nn.Module):
+    """Conv2d(1, filters, 5) -> ReLU -> MaxPool2d(5, 5) -> Linear(16 filters, 128) -> ReLU -> Linear(128, classes).
+
+    Computed in an order that gives the same values and gradients in a third of the time:
+
+    * ReLU comes after the pool. Both are monotone, so they commute, and the pool leaves 25 times fewer values.
+    * Only the top left 24x24 pixels are convolved: the pool's windows end at row and column 20 of the 24x24 feature
+      map, so pixels 25 to 28 never reach the output.
+    * Activations are kept channels-last, the layout in which CPU kernels pool over contiguous memory.
+    """
+
+    def __init__(self, filters: int = 32, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, filters, kernel_size=5)
+        self.fc1 = nn.Linear(filters * 4 * 4, 128)
+        self.fc2 = nn.Linear(128, classes)
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """``conv1``: (N, filters, 4, 4), pooled, and ``fc1``: (N, 128), both after ReLU; ``fc2``: (N, classes) logits."""
+        seen = _channels_last(x[:, :, :24, :24])
+        maps = F.conv2d(seen, _channels_last(self.conv1.weight), self.conv1.bias)
+        maps = F.relu(F.max_pool2d(maps, 5))
+        hidden = F.relu(self.fc1(maps.flatten(1)))
+        return {"conv1": maps, "fc1": hidden, "fc2": self.fc2(hidden)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (N, classes) for ``x`` of shape (N, 1, 28, 28)."""
+        return self.forward_features(x)["fc2"]
+
+
+class StudentNet(nn.Module):
+    """Flatten -> Linear -> ReLU, once per hidden size, -> Linear(., classes). Layers ``fc1``, ``fc2``, and so on."""
+
+    def __init__(self, hidden: tuple[int, ...] = (128,), classes: int = 10) -> None:
+        super().__init__()
+        sizes = [IMAGE_SIZE * IMAGE_SIZE, *hidden, classes]
+        self.layers = [f"fc{i}" for i in range(1, len(sizes))]
+        for name, inputs, outputs in zip(self.layers, sizes[:-1], sizes[1:], strict=True):
+            self.add_module(name, nn.Linear(inputs, outputs))
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """``fc1``, ``fc2``, ...: (N, hidden size) after ReLU; the last one: (N, classes) logits."""
+        features: dict[str, Tensor] = {}
+        x = x.flatten(1)
+        for name in self.layers:
+            x = self.get_submodule(name)(x)
+            if name != self.layers[-1]:
+                x = F.relu(x)
+            features[name] = x
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (N, classes) for ``x`` of shape (N, 1, 28, 28)."""
+        return self.forward_features(x)[self.layers[-1]]
+
+
+Network = TeacherNet | StudentNet
+
+
+def build(spec: Spec, classes: int = 10) -> Network:
+    """A freshly initialised network for ``spec``; its weights come from torch's global random stream."""
+    if spec.family == "cnn":
+        return TeacherNet(filters=spec.sizes[0], classes=classes)
+    return StudentNet(spec.sizes, classes=classes)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def compute_logits(network: nn.Module, images: Tensor, normalise: Normalisation) -> Tensor:
+    """Logits, (N, classes), of uint8 pictures (N, 28, 28), without gradients and in bounded memory."""
+    return torch.cat([network(normalise(chunk)) for chunk in images.split(FORWARD_CHUNK)])
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    # `contiguous(memory_format=...)` would leave a one-channel tensor as it is, since its layout is then ambiguous, and
+    # the convolution would choose the slow layout. Spelling the strides out decides it.
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
