@@ -14,7 +14,7 @@ import typer
 from kd_cli import __version__
 from kd_cli.settings import DatasetName, DeviceName, KdError, Schedule, Spec, TrainingSettings, parse_spec
 
-# Typer brings its own copy of Click since 0.20-odd, and exports no other way to name this class in all versions.
+# Where Click lies depends on the version of Typer; this names its class in all of them.
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
 
 # Plain help: drawing it with Rich doubles the time that `kd --help` takes.

@@ -33,7 +33,7 @@ class TeacherNet(nn.Module):
         self.fc2 = nn.Linear(128, classes)
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
-        """``conv1``: (N, filters, 4, 4), pooled, and ``fc1``: (N, 128), both after ReLU; ``fc2``: (N, classes) logits."""
+        """``conv1``: (N, filters, 4, 4), pooled; ``fc1``: (N, 128); ``fc2``: (N, classes), the logits."""
         seen = _channels_last(x[:, :, :24, :24])
         maps = F.conv2d(seen, _channels_last(self.conv1.weight), self.conv1.bias)
         maps = F.relu(F.max_pool2d(maps, 5))

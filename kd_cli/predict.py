@@ -17,6 +17,7 @@ from kd_cli.data import IMAGE_SIZE
 from kd_cli.settings import KdError
 
 Pixels = NDArray[np.float32]
+Picture = NDArray[np.uint8]
 
 INK_BOX = 20
 """Side, in pixels, of the square into which the ink is scaled."""
@@ -34,7 +35,7 @@ class Reading:
     probabilities: list[float]
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path) -> Picture:
     """Read an image file as a 28x28 picture like those that the networks learnt from: white ink on black.
 
     Raises:
@@ -56,7 +57,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return like_mnist(ink)
 
 
-def like_mnist(ink: Pixels) -> NDArray[np.uint8]:
+def like_mnist(ink: Pixels) -> Picture:
     """Crop to the ink, scale it into 20x20 with its proportions, and centre it by mass in 28x28.
 
     Args:
@@ -70,14 +71,15 @@ def like_mnist(ink: Pixels) -> NDArray[np.uint8]:
         cropped.resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
     )
     scaled = scaled.clip(0, 1)
-    picture = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    picture: Pixels = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
     top = _corner(scaled.sum(axis=1), IMAGE_SIZE)
     left = _corner(scaled.sum(axis=0), IMAGE_SIZE)
     picture[top : top + height, left : left + width] = scaled
-    return np.uint8((picture * 255).round())
+    rounded: Picture = (picture * 255).round().astype(np.uint8)
+    return rounded
 
 
-def classify(checkpoint: Checkpoint, pictures: NDArray[np.uint8]) -> list[Reading]:
+def classify(checkpoint: Checkpoint, pictures: Picture) -> list[Reading]:
     """Read pictures, (N, 28, 28), with one network."""
     device = next(checkpoint.network.parameters()).device
     images = torch.from_numpy(pictures).to(device)

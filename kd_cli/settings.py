@@ -53,7 +53,7 @@ class TrainingSettings:
     epochs: int = 5
     batch_size: int = 64
     lr: float = 1e-3
-    schedule: Schedule = Schedule.cosine
+    schedule: Schedule = Schedule.one_cycle
     augment: bool = False
     seed: int = 0
 
