@@ -1,0 +1,102 @@
+"""Data and networks that several test modules share."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from kd_cli import data, networks
+from kd_cli.checkpoint import Metadata
+from kd_cli.cli import main
+from kd_cli.data import Dataset, Split
+from kd_cli.settings import DatasetName, Role, parse_spec
+
+DATA_DIR = Path(os.environ.get("KD_DATA_DIR", "data")).absolute()
+ARCHIVES = DATA_DIR / "MNIST" / "raw"
+
+CommandLine = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="session")
+def archives() -> Path:
+    """The folder with MNIST's official archives."""
+    if not (ARCHIVES / "train-images-idx3-ubyte.gz").exists():
+        pytest.skip(f"MNIST's archives are not in {ARCHIVES}: set KD_DATA_DIR to a folder that has them")
+    return ARCHIVES
+
+
+@pytest.fixture(scope="session")
+def mnist(archives: Path) -> Dataset:
+    return data.load(DatasetName.mnist, DATA_DIR)
+
+
+@pytest.fixture(scope="session")
+def mnist_slice(mnist: Dataset) -> Split:
+    """The first 3,000 training pictures of MNIST."""
+    return Split(mnist.train.images[:3000], mnist.train.labels[:3000])
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return data.load(DatasetName.digits, tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def teacher() -> networks.Network:
+    torch.manual_seed(1)
+    return networks.build(parse_spec("cnn-8")).eval()
+
+
+@pytest.fixture
+def metadata(digits: Dataset) -> Metadata:
+    """What a checkpoint of an ``mlp-8`` student on the bundled digits says of itself."""
+    return Metadata(
+        role=Role.student,
+        architecture="mlp-8",
+        dataset=DatasetName.digits,
+        classes=digits.classes,
+        normalisation=digits.normalisation,
+        method="labels",
+        seed=3,
+        accuracy=0.5,
+        options={"epochs": 1},
+    )
+
+
+@pytest.fixture
+def kd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Run a command in an empty folder: ``kd("evaluate", "--json")`` gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KD_DATA_DIR", str(DATA_DIR))
+    monkeypatch.delenv("KD_MODELS_DIR", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every download fails at once: the proxy that it must go through is not there."""
+    _use_proxy(monkeypatch, "127.0.0.1:9")
+
+
+@pytest.fixture
+def silent_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every download connects and then never hears a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        _use_proxy(monkeypatch, f"127.0.0.1:{server.getsockname()[1]}")
+        yield
+
+
+def _use_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://{address}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,92 @@
+"""What distillation minimises, and that every soft target belongs to its picture."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kd_cli.data import Batch, Dataset, Split, batches
+from kd_cli.losses import soft_target_loss
+from kd_cli.networks import Network, build
+from kd_cli.objectives import Distillation, cached_teacher, from_labels, live_teacher
+from kd_cli.settings import TrainingSettings, parse_spec
+from kd_cli.train import Training
+
+
+@pytest.fixture
+def batch(mnist: Dataset) -> Batch:
+    index = torch.arange(32)
+    return Batch(mnist.normalisation(mnist.train.images[:32]), mnist.train.labels[:32], index)
+
+
+@pytest.fixture
+def student() -> Network:
+    torch.manual_seed(2)
+    return build(parse_spec("mlp-16"))
+
+
+def test_temperature_1_and_alpha_1_is_the_plain_kl_divergence(teacher: Network, student: Network, batch: Batch) -> None:
+    ours = Distillation(live_teacher(teacher), temperature=1, alpha=1)(student, batch).loss
+    log_student, target = F.log_softmax(student(batch.images), 1), F.softmax(teacher(batch.images), 1)
+    torch.testing.assert_close(ours, F.kl_div(log_student, target, reduction="batchmean"))
+
+
+def test_loss_is_the_weighted_sum_of_both_terms(teacher: Network, student: Network, batch: Batch) -> None:
+    ours = Distillation(live_teacher(teacher), temperature=4, alpha=0.9)(student, batch).loss
+    logits, target = student(batch.images), F.softmax(teacher(batch.images) / 4, 1)
+    soft = F.kl_div(F.log_softmax(logits / 4, 1), target, reduction="batchmean")
+    torch.testing.assert_close(ours, 0.9 * 16 * soft + 0.1 * F.cross_entropy(logits, batch.labels))
+
+
+def test_alpha_0_is_the_cross_entropy_with_the_labels(teacher: Network, student: Network, batch: Batch) -> None:
+    ours = Distillation(live_teacher(teacher), temperature=4, alpha=0)(student, batch).loss
+    torch.testing.assert_close(ours, from_labels(student, batch).loss)
+
+
+def test_gradients_at_high_temperature_approach_logit_matching() -> None:
+    """Hinton et al. 2015, equation 4: for T far above the logits, T^2 * dKL/dz = (z - v) / classes, both centred."""
+    z, v = (torch.randn(4, 10, dtype=torch.double) for _ in range(2))
+    z.requires_grad_()
+    (soft_target_loss(z, v, 1e4) * len(z)).backward()
+    centred = (z - z.mean(1, keepdim=True)) - (v - v.mean(1, keepdim=True))
+    torch.testing.assert_close(z.grad, centred.detach() / 10, rtol=1e-2, atol=1e-4)
+
+
+def test_teacher_is_not_trained(teacher: Network, student: Network, batch: Batch) -> None:
+    Distillation(live_teacher(teacher), temperature=4, alpha=0.9)(student, batch).loss.backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_each_cached_row_belongs_to_its_picture_under_shuffling(
+    teacher: Network, mnist: Dataset, mnist_slice: Split
+) -> None:
+    cached = cached_teacher(teacher, mnist_slice, mnist.normalisation)
+    live = live_teacher(teacher)
+    random = torch.Generator().manual_seed(5)
+    for _epoch in range(2):
+        for shuffled in batches(mnist_slice, 64, mnist.normalisation, random):
+            torch.testing.assert_close(cached(shuffled), live(shuffled))
+
+
+def test_shuffling_gives_another_order_in_every_epoch(mnist: Dataset, mnist_slice: Split) -> None:
+    random = torch.Generator().manual_seed(5)
+    first, second = (torch.cat([b.index for b in batches(mnist_slice, 64, mnist.normalisation, random)]) for _ in "ab")
+    assert not torch.equal(first, second)
+
+
+def test_alpha_0_trains_the_very_weights_that_labels_alone_train(
+    teacher: Network, mnist: Dataset, mnist_slice: Split
+) -> None:
+    weights = []
+    for objective in (from_labels, Distillation(live_teacher(teacher), temperature=4, alpha=0)):
+        torch.manual_seed(0)
+        network = build(parse_spec("mlp-16"))
+        training = Training(network, objective, mnist_slice, mnist.normalisation, TrainingSettings(epochs=1))
+        training.run_epoch(_Silent())
+        weights.append(torch.cat([parameter.flatten() for parameter in network.parameters()]))
+    assert torch.equal(*weights)
+
+
+class _Silent:
+    def update(self, n: int) -> None: ...
+
+    def set_postfix_str(self, s: str) -> None: ...

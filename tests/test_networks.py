@@ -1,0 +1,114 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_cli.data import Normalisation
+from kd_cli.networks import StudentNet, TeacherNet, build, compute_logits, count_parameters
+from kd_cli.settings import KdError, parse_spec
+
+
+class PlainTeacher(TeacherNet):
+    """TeacherNet in the order in which it is documented."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = F.max_pool2d(F.relu(self.conv1(x)), 5)
+        return self.fc2(F.relu(self.fc1(maps.flatten(1))))  # type: ignore[no-any-return]
+
+
+def gradients(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    labels = torch.arange(len(images)) % 10
+    F.cross_entropy(network(images), labels).backward()
+    return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+
+
+@pytest.fixture
+def pair() -> tuple[TeacherNet, PlainTeacher]:
+    torch.manual_seed(0)
+    fast, plain = TeacherNet(), PlainTeacher()
+    plain.load_state_dict(fast.state_dict())
+    return fast, plain
+
+
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_fast_teacher_gives_the_values_of_the_documented_one(pair: tuple[TeacherNet, PlainTeacher], batch: int) -> None:
+    fast, plain = (network.double() for network in pair)
+    images = torch.randn(batch, 1, 28, 28, dtype=torch.double)
+    torch.testing.assert_close(fast(images), plain(images))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_fast_teacher_gives_the_gradients_of_the_documented_one(
+    pair: tuple[TeacherNet, PlainTeacher], batch: int
+) -> None:
+    fast, plain = (network.double() for network in pair)
+    images = torch.randn(batch, 1, 28, 28, dtype=torch.double)
+    expected = gradients(plain, images)
+    assert expected.keys() == dict(fast.named_parameters()).keys()
+    torch.testing.assert_close(gradients(fast, images), expected)
+
+
+def test_student_is_the_documented_function() -> None:
+    student = StudentNet((128,))
+    plain = nn.Sequential(nn.Flatten(), student.get_submodule("fc1"), nn.ReLU(), student.get_submodule("fc2"))
+    images = torch.randn(5, 1, 28, 28)
+    torch.testing.assert_close(student(images), plain(images))
+
+
+@pytest.mark.parametrize(
+    ("spec", "parameters"),
+    [
+        ("cnn-32", 67_786),
+        ("mlp-128", 101_770),
+        ("cnn-8", 8 * 26 + (128 + 1) * 128 + 129 * 10),
+        ("mlp-800-800", 785 * 800 + 801 * 800 + 801 * 10),
+    ],
+)
+def test_spec_builds_a_network_of_its_size(spec: str, parameters: int) -> None:
+    assert count_parameters(build(parse_spec(spec))) == parameters
+
+
+@pytest.mark.parametrize(
+    ("spec", "layers"),
+    [("cnn-32", {"conv1", "fc1", "fc2"}), ("mlp-128", {"fc1", "fc2"}), ("mlp-8-8", {"fc1", "fc2", "fc3"})],
+)
+def test_layers_carry_the_documented_names(spec: str, layers: set[str]) -> None:
+    assert {name.split(".")[0] for name in build(parse_spec(spec)).state_dict()} == layers
+
+
+@pytest.mark.parametrize(
+    ("spec", "shapes"),
+    [
+        ("cnn-4", {"conv1": (3, 4, 4, 4), "fc1": (3, 128), "fc2": (3, 10)}),
+        ("mlp-16-8", {"fc1": (3, 16), "fc2": (3, 8), "fc3": (3, 10)}),
+    ],
+)
+def test_features_carry_the_names_of_their_layers(spec: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    features = build(parse_spec(spec)).forward_features(torch.randn(3, 1, 28, 28))
+    assert {name: tuple(feature.shape) for name, feature in features.items()} == shapes
+
+
+@pytest.mark.parametrize("spec", ["cnn-4", "mlp-16-8"])
+def test_hidden_features_have_been_through_relu(spec: str) -> None:
+    *hidden, _logits = build(parse_spec(spec)).forward_features(torch.randn(3, 1, 28, 28)).values()
+    assert all((feature >= 0).all() for feature in hidden)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "cnn", "cnn-", "cnn-0", "cnn-8-8", "mlp", "mlp-0", "mlp-128-", "mlp--1", "mlp-99999999", "resnet-50", "cnn-٣"],
+)
+def test_what_is_no_spec_is_refused(text: str) -> None:
+    with pytest.raises(KdError):
+        parse_spec(text)
+
+
+@pytest.mark.parametrize("text", ["cnn-8", "mlp-128", "mlp-800-800"])
+def test_spec_survives_being_written_and_read(text: str) -> None:
+    assert str(parse_spec(text)) == text
+
+
+def test_logits_of_many_pictures_equal_those_of_each_chunk(teacher: TeacherNet) -> None:
+    images = torch.randint(0, 256, (1203, 28, 28), dtype=torch.uint8)
+    normalise = Normalisation(0.1, 0.3)
+    torch.testing.assert_close(compute_logits(teacher, images, normalise), teacher(normalise(images)))
