@@ -102,7 +102,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = _parse_metadata((file.metadata() or {})[METADATA_KEY])
-            with torch.device("meta"):
+            with torch.device("meta"):  # shapes without memory
                 network = build(parse_spec(metadata.architecture), len(metadata.classes))
             expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
             if expected != {name: file.get_slice(name).get_shape() for name in file.keys()}:  # noqa: SIM118
@@ -116,7 +116,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         ) from None
     except OSError as error:
         raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from None
-    except (SafetensorError, KeyError, TypeError, ValueError):
+    except (SafetensorError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise KdError(
             f"{path} is damaged or no kd checkpoint: use a file that kd train-teacher or kd distill wrote"
         ) from None
@@ -141,12 +141,18 @@ def _parse_metadata(text: str) -> Metadata:
     return Metadata(
         role=Role(raw["role"]),
         architecture=str(raw["architecture"]),
-        dataset=DatasetName(raw["dataset"]),
+        dataset=_dataset(raw["dataset"]),
         classes=classes,
         normalisation=Normalisation(mean, std),
         method=str(raw["method"]),
         seed=int(raw["seed"]),
         accuracy=float(raw["accuracy"]),
         options=dict(raw["options"]),
-        versions={str(name): str(version) for name, version in raw["versions"].items()},
+        versions=dict(raw["versions"]),
     )
+
+
+def _dataset(name: str) -> DatasetName:
+    if name == DatasetName.auto.value:
+        raise ValueError("auto is no data set that a network could have learnt")
+    return DatasetName(name)

@@ -187,8 +187,10 @@ def predict(
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; what a command expects to go wrong becomes one line on stderr and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(format="kd: %(message)s", stream=sys.stderr)
-    logging.getLogger("kd_cli").setLevel(logging.INFO)
+    notices = logging.StreamHandler(sys.stderr)
+    notices.setFormatter(logging.Formatter("kd: %(message)s"))
+    log = logging.getLogger("kd_cli")
+    log.handlers, log.level = [notices], logging.INFO
     # Where there is a CUDA compiler but no GPU, torch warns about it whenever it first builds an optimiser.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:

@@ -182,7 +182,7 @@ def _prepare(name: DatasetName, archives: Path, staging: Path) -> bytes:
     if name is DatasetName.digits:
         tensors = _uci_digits()
     else:
-        log.info("preparing %s from %s (once)", name.value, archives)
+        log.info("preparing %s, once; archives that are not in %s are downloaded", name.value, archives)
         tensors = load_file(download.prepare(TORCHVISION_CLASS[name], archives, staging))
     std, mean = torch.std_mean(tensors["train.images"].float() / 255)
     metadata = {"format": PREPARED_FORMAT, "dataset": name.value}

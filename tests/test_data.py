@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import DATA_DIR
 from sklearn.datasets import load_digits
 
-from conftest import DATA_DIR
 from kd_cli import data, download
 from kd_cli.data import MAX_SHIFT, Dataset, Split, batches
 from kd_cli.settings import DatasetName, KdError
@@ -139,7 +139,8 @@ def test_preparing_leaves_no_unpacked_or_temporary_files(raw: Path) -> None:
 def test_damaged_prepared_copy_is_made_again(prepared: Path, mnist: Dataset, damage: str) -> None:
     content = bytearray(prepared.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    prepared.write_bytes({"flip": content, "truncate": content[: len(content) // 2], "empty": b""}[damage])
+    damaged = {"flip": content, "truncate": content[: len(content) // 2], "empty": bytearray()}
+    prepared.write_bytes(damaged[damage])
     again = data.load(DatasetName.mnist, prepared.parents[1])
     assert torch.equal(again.train.images, mnist.train.images)
 

@@ -9,7 +9,8 @@ from kd_cli.evaluate import expected_calibration_error, measure_quality
 
 @pytest.fixture(params=[0.1, 1.0, 4.0], ids=["unsure", "usual", "sure"])
 def logits(request: pytest.FixtureRequest) -> Tensor:
-    return torch.randn(997, 7, generator=torch.Generator().manual_seed(0)) * request.param
+    scale: float = request.param
+    return torch.randn(997, 7, generator=torch.Generator().manual_seed(0)) * scale
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_cli.data import Dataset, Split
 from kd_cli.device import make_repeatable
-from kd_cli.networks import Network, build, compute_logits
+from kd_cli.networks import build, compute_logits
 from kd_cli.objectives import from_labels
 from kd_cli.settings import Schedule, TrainingSettings, parse_spec
 from kd_cli.train import ONE_CYCLE_PEAK, Training
@@ -28,7 +28,7 @@ def start(mnist: Dataset, split: Split, settings: TrainingSettings, spec: str = 
     return Training(build(parse_spec(spec)), from_labels, split, mnist.normalisation, settings)
 
 
-def weights(network: Network) -> Tensor:
+def weights(network: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
