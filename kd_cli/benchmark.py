@@ -15,7 +15,7 @@ from kd_cli.networks import compute_logits, count_parameters
 
 LATENCY_SAMPLES = 300
 THROUGHPUT_BATCH = 500
-MEASURED_SECONDS = 1.0
+MEASURED_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
