@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 
 from kd_cli import __version__
-from kd_cli.settings import DatasetName, DeviceName, KdError, Schedule, Spec, TrainingSettings, parse_spec
+from kd_cli.methods import METHODS, Choice, MethodName, choose, require_possible
+from kd_cli.settings import (
+    DatasetName,
+    DeviceName,
+    KdError,
+    LabelBudget,
+    Schedule,
+    Spec,
+    TrainingSettings,
+    Transfer,
+    parse_spec,
+)
 
 # Where Click lies depends on the version of Typer; this names its class in all of them.
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
@@ -34,10 +45,31 @@ def _architecture(text: str) -> Spec:
         raise typer.BadParameter(str(error)) from None
 
 
-def _positive(value: float) -> float:
-    if not 0 < value < float("inf"):
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
         raise typer.BadParameter(f"{value} is not a positive number.")
     return value
+
+
+def _fraction(value: float) -> float:
+    if not 0 < value <= 1:
+        raise typer.BadParameter(f"{value} is not a fraction: use a number above 0, and 1 at most.")
+    return value
+
+
+def _choose(name: MethodName, options: dict[str, float | None]) -> Choice:
+    try:
+        return choose(name, options)
+    except KdError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _defaults(option: str) -> str:
+    """What a method's own option is when it is not given, for the help text."""
+    values = [
+        f"{name.value} {method.options[option]:g}" for name, method in METHODS.items() if option in method.options
+    ]
+    return f"Default: {', '.join(values)}."
 
 
 DEFAULTS = TrainingSettings()
@@ -56,6 +88,21 @@ LrOption = Annotated[float, typer.Option(callback=_positive, help="Peak learning
 ScheduleOption = Annotated[Schedule, typer.Option(help="How the learning rate goes down.")]
 AugmentOption = Annotated[bool, typer.Option("--augment", help="Move each picture by up to 2 pixels, anew each time.")]
 OutputOption = Annotated[Path | None, typer.Option(help="Checkpoint to write, in place of the one in --models-dir.")]
+TeachersOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--teacher", help="Teacher's checkpoint; several are averaged. Default: the data set's teacher.", metavar="PATH"
+    ),
+]
+EnsembleOption = Annotated[
+    int, typer.Option(min=1, help="Teachers to use, of those that train-teacher --ensemble saved.")
+]
+FractionOption = Annotated[
+    float, typer.Option(callback=_fraction, help="Share of the training labels to use, the same for each class.")
+]
+TransferOption = Annotated[
+    Transfer, typer.Option(help="Pictures without a label: left out, or shown with the teacher's.")
+]
 CheckpointsArgument = Annotated[
     list[Path] | None, typer.Argument(metavar="[CHECKPOINT]...", help="Default: the data set's teacher and student.")
 ]
@@ -75,6 +122,7 @@ def train_teacher(
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
     output: OutputOption = None,
+    ensemble: Annotated[int, typer.Option(min=1, help="Teachers to train, with seeds that follow each other.")] = 1,
     epochs: EpochsOption = DEFAULTS.epochs,
     batch_size: BatchSizeOption = DEFAULTS.batch_size,
     lr: LrOption = DEFAULTS.lr,
@@ -90,19 +138,33 @@ def train_teacher(
 
     settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
     place = Place(dataset, data_dir, models_dir, device)
-    _show(recipes.train_teacher(place, arch, settings, output), report.print_training, json)
+    _show(recipes.train_teacher(place, arch, settings, output, ensemble), report.print_training, json)
 
 
 @app.command()
 def distill(
-    teacher: Annotated[Path | None, typer.Option(help="Teacher's checkpoint. Default: the data set's teacher.")] = None,
+    teacher: TeachersOption = None,
+    ensemble: EnsembleOption = 1,
     student: Annotated[
         Spec, typer.Option(parser=_architecture, metavar="SPEC", help="cnn-N or mlp-N[-M...].")
     ] = "mlp-128",  # type: ignore[assignment]
-    temperature: Annotated[float, typer.Option(callback=_positive, help="Softness of the teacher's targets.")] = 4.0,
+    method: Annotated[MethodName, typer.Option(help="How to distil; labels is the baseline.")] = MethodName.kd,
+    temperature: Annotated[
+        float | None, typer.Option(callback=_positive, help=f"Softness of the targets. {_defaults('temperature')}")
+    ] = None,
     alpha: Annotated[
-        float, typer.Option(min=0, max=1, help="Weight of the teacher; 0 is the baseline: labels alone.")
-    ] = 0.9,
+        float | None,
+        typer.Option(min=0, max=1, help=f"Teacher's share of the loss; 0: labels alone. {_defaults('alpha')}"),
+    ] = None,
+    weight: Annotated[
+        float | None,
+        typer.Option(callback=_positive, help=f"Weight of the method's (first) loss. {_defaults('weight')}"),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(callback=_positive, help=f"Weight of its second loss. {_defaults('beta')}")
+    ] = None,
+    train_fraction: FractionOption = 1.0,
+    transfer: TransferOption = Transfer.labelled,
     dataset: DatasetOption = DatasetName.auto,
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
@@ -116,13 +178,19 @@ def distill(
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
 ) -> None:
-    """Distil a teacher into a student: alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy."""
+    """Distil a teacher into a student; the default is alpha * T^2 * KL + (1 - alpha) * cross-entropy."""
+    options = {"temperature": temperature, "alpha": alpha, "weight": weight, "beta": beta}
+    choice = _choose(method, options)
+    require_possible(choice, student)
+    if teacher and ensemble > 1:
+        raise typer.BadParameter("give --teacher or --ensemble, not both.")
     from kd_cli import recipes, report
     from kd_cli.context import Place
 
     settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
     place = Place(dataset, data_dir, models_dir, device)
-    result = recipes.distill(place, student, settings, temperature, alpha, teacher, output)
+    budget = LabelBudget(train_fraction, transfer)
+    result = recipes.distill(place, student, settings, choice, teacher or [], ensemble, budget, output)
     _show(result, report.print_training, json)
 
 

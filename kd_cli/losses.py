@@ -1,7 +1,16 @@
-"""Distillation losses: pure functions of tensors, each with the paper and the equation that it follows."""
+"""Distillation losses: pure functions of tensors, each with the paper and the equation that it follows.
 
+In all of them N is the batch, gradients flow into the student's tensor (and into projections made from it), and the
+result is a scalar, or a pair of scalars where the paper weighs two parts. Every loss is finite, and so are its
+gradients, for a batch of one and for logits of +-1e4. The weights are not here but in `methods`.
+"""
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+MASKED = -1e30
+"""A logit that no other logit can lose against. Finite, because 0 * infinity is not a number."""
 
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -20,4 +29,223 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     """
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+    return _kl(student, teacher) * temperature**2
+
+
+def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """``1/2 * ||student - teacher||^2``, averaged over the batch; logits are (N, classes).
+
+    Ba & Caruana 2014, "Do Deep Nets Really Need to be Deep?", equation 1.
+    """
+    return F.mse_loss(student_logits, teacher_logits, reduction="sum") / (2 * len(student_logits))
+
+
+def decoupled_losses(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The two parts of the soft-target loss: how probable the labelled class is, and how the others share the rest.
+
+    Zhao et al. 2022, "Decoupled Knowledge Distillation", equation 6: target-class distillation (TCKD) is the KL between
+    the binary distributions (labelled class, any other), non-target-class distillation (NCKD) that between the
+    distributions over the other classes. Both carry T^2. The paper adds them with weights of their own (equation 7);
+    with weight 1 and with the teacher's share of the other classes they are `soft_target_loss` again.
+
+    Args:
+        student_logits: (N, classes).
+        teacher_logits: (N, classes).
+        labels: (N,), int64.
+        temperature: T > 0.
+
+    Returns:
+        TCKD and NCKD.
+    """
+    label = F.one_hot(labels, student_logits.shape[1]).bool()
+    student_binary, student_others = _decouple(student_logits / temperature, label)
+    teacher_binary, teacher_others = _decouple(teacher_logits / temperature, label)
+    scale = temperature**2
+    return _kl(student_binary, teacher_binary) * scale, _kl(student_others, teacher_others) * scale
+
+
+def _decouple(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of (labelled class, any other), (N, 2), and of the other classes among themselves."""
+    others = logits.masked_fill(label, MASKED)
+    rest = others.logsumexp(dim=1, keepdim=True)
+    target = logits[label].unsqueeze(1)
+    return F.log_softmax(torch.cat([target, rest], dim=1), dim=1), others - rest
+
+
+def relation_losses(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """``T^2 * (1 - Pearson correlation)`` of the softened probabilities, between classes and within each class.
+
+    Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher" (DIST), equations 8 (inter-class: each picture's
+    row of probabilities) and 9 (intra-class: each class's column over the batch). A row or column without variance
+    correlates with nothing: it costs 1 and has no gradient. So does every column of a batch of one.
+
+    Args:
+        student_logits: (N, classes).
+        teacher_logits: (N, classes).
+        temperature: T > 0.
+
+    Returns:
+        The inter-class and the intra-class loss.
+    """
+    student = F.softmax(student_logits / temperature, dim=1)
+    teacher = F.softmax(teacher_logits / temperature, dim=1)
+    scale = temperature**2
+    return _decorrelation(student, teacher, dim=1) * scale, _decorrelation(student, teacher, dim=0) * scale
+
+
+def _decorrelation(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    centred = (a - a.mean(dim=dim, keepdim=True), b - b.mean(dim=dim, keepdim=True))
+    return 1 - F.cosine_similarity(*centred, dim=dim).mean()
+
+
+def standardised_soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """`soft_target_loss` of logits brought to mean 0 and standard deviation 1, picture by picture; (N, classes) each.
+
+    Sun et al. 2024, "Logit Standardization in Knowledge Distillation", algorithm 1: the student need only match the
+    order and the proportions of the teacher's logits, not their size.
+    """
+    return soft_target_loss(_standardise(student_logits), _standardise(teacher_logits), temperature)
+
+
+def _standardise(logits: Tensor) -> Tensor:
+    variance, mean = torch.var_mean(logits, dim=1, keepdim=True)
+    # The square root has no gradient at 0, where all of a picture's logits are equal.
+    return (logits - mean) / (variance.clamp_min(1e-14).sqrt() + 1e-7)
+
+
+def hint_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """Mean squared difference of features, (N, features) each, the student's after a learnt projection.
+
+    Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", equation 3, as a mean over the features in place of half
+    the sum, so that the weight does not depend on how many there are (Tian et al. 2020 compare methods that way).
+    """
+    return F.mse_loss(student_features, teacher_features)
+
+
+def attention_loss(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
+    """Mean squared difference of attention maps: the sum of squares over the channels, scaled to unit length.
+
+    Zagoruyko & Komodakis 2017, "Paying More Attention to Attention", section 3.1, equation 2, in the form of its
+    authors' code: squared distance, as a mean over pictures and places.
+
+    Args:
+        student_maps: (N, channels, height, width).
+        teacher_maps: (N, other channels, height, width).
+    """
+    return F.mse_loss(_attention(student_maps), _attention(teacher_maps))
+
+
+def _attention(maps: Tensor) -> Tensor:
+    return F.normalize(maps.square().mean(dim=1).flatten(1))
+
+
+def similarity_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """``||G_student - G_teacher||^2 / N^2`` with G the pictures' inner products, each row scaled to unit length.
+
+    Tung & Mori 2019, "Similarity-Preserving Knowledge Distillation", equations 1 to 4. Features are (N, anything), and
+    need not be as many on both sides.
+    """
+    return F.mse_loss(_similarities(student_features), _similarities(teacher_features))
+
+
+def _similarities(features: Tensor) -> Tensor:
+    flat = features.flatten(1)
+    return F.normalize(flat @ flat.T)
+
+
+def relational_losses(student_features: Tensor, teacher_features: Tensor) -> tuple[Tensor, Tensor]:
+    """Huber loss between the distances of pairs, and between the angles of triples, of the batch's features.
+
+    Park et al. 2019, "Relational Knowledge Distillation", equations 4 to 6 (distances, in units of their mean over the
+    batch) and 7 to 8 (cosines of the angle at each picture between any two others). Features are (N, anything), and
+    need not be as many on both sides. A batch of one has no pairs: both losses are 0.
+
+    Returns:
+        The distance loss and the angle loss.
+    """
+    student, teacher = student_features.flatten(1), teacher_features.flatten(1)
+    distance = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+    return distance, F.smooth_l1_loss(_angles(student), _angles(teacher))
+
+
+def _relative_distances(features: Tensor) -> Tensor:
+    # Computed from differences: by way of inner products, small distances would drown in rounding.
+    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    pairs = max(len(features) * (len(features) - 1), 1)
+    return distances / (distances.sum() / pairs).clamp_min(torch.finfo(features.dtype).tiny)
+
+
+def _angles(features: Tensor) -> Tensor:
+    directions = F.normalize(features.unsqueeze(0) - features.unsqueeze(1), dim=2)
+    return directions @ directions.transpose(1, 2)
+
+
+def probability_transfer_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """KL between the pictures' chances to be each other's neighbour, as a mean over all N^2 pairs.
+
+    Passalis & Tefas 2018, "Learning Deep Representations with Probabilistic Knowledge Transfer", equations 3 to 9 with
+    the cosine kernel, which needs no bandwidth; the mean and the constant 1e-7 are those of its authors' code.
+    Features are (N, anything), and need not be as many on both sides.
+    """
+    student, teacher = _neighbour_chances(student_features), _neighbour_chances(teacher_features)
+    return (teacher * ((teacher + 1e-7) / (student + 1e-7)).log()).mean()
+
+
+def _neighbour_chances(features: Tensor) -> Tensor:
+    unit = F.normalize(features.flatten(1), eps=1e-7)
+    kernel = (unit @ unit.T + 1) / 2
+    return kernel / kernel.sum(dim=1, keepdim=True)
+
+
+def correlation_loss(student_features: Tensor, teacher_features: Tensor, gamma: float = 0.4) -> Tensor:
+    """``||C_student - C_teacher||^2 / N^2`` with C the pictures' correlations under a Gaussian kernel.
+
+    Peng et al. 2019, "Correlation Congruence for Knowledge Distillation", equation 5, with the Taylor series of order
+    2 of equation 8. The series is that of unit vectors, so the features, (N, anything), are scaled to length 1 first.
+    """
+    return F.mse_loss(_correlations(student_features, gamma), _correlations(teacher_features, gamma))
+
+
+def _correlations(features: Tensor, gamma: float) -> Tensor:
+    unit = F.normalize(features.flatten(1))
+    exponent = 2 * gamma * (unit @ unit.T)
+    series: Tensor = 1 + exponent + exponent.square() / 2
+    return series * torch.exp(exponent.new_tensor(-2 * gamma))
+
+
+def variational_loss(predicted_mean: Tensor, variance: Tensor, teacher_features: Tensor) -> Tensor:
+    """How badly a Gaussian, predicted from the student's features, foretells the teacher's: ``-log q(t | s)``.
+
+    Ahn et al. 2019, "Variational Information Distillation for Knowledge Transfer", equation 5, as a mean, without the
+    constant.
+
+    Args:
+        predicted_mean: (N, features), made from the student's features by a learnt network.
+        variance: (features,), learnt, positive, the same for all pictures.
+        teacher_features: (N, features).
+    """
+    return F.gaussian_nll_loss(predicted_mean, teacher_features, variance.expand_as(predicted_mean))
+
+
+def contrastive_loss(positive: Tensor, negatives: Tensor, noise: float) -> Tensor:
+    """Tell the embedding of the same picture from those of K others, by noise-contrastive estimation.
+
+    Tian, Krishnan & Isola 2020, "Contrastive Representation Distillation", equations 10, 17 and 18: with a critic
+    h = p / (p + noise), the mean over the batch of -log h(positive) - sum over K of log(1 - h(negative)).
+
+    Args:
+        positive: (N,), logarithms of the critic's unnormalised p for the right pairs.
+        negatives: (N, K), the same for wrong pairs.
+        noise: K / pictures, the odds that a pair is a wrong one by chance.
+    """
+    shift = torch.log(positive.new_tensor(noise))
+    right = F.softplus(shift - positive)
+    wrong = F.softplus(negatives - shift).sum(dim=1)
+    return (right + wrong).mean()
+
+
+def _kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of log-probabilities, (N, classes), averaged over the batch."""
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)

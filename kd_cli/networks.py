@@ -4,6 +4,8 @@ Every network gives logits from ``forward(x)`` and its named intermediate featur
 ``x`` is a float tensor of shape (N, 1, 28, 28) and each feature carries the name of the layer it comes out of.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,8 +89,11 @@ def count_parameters(network: nn.Module) -> int:
 
 
 @torch.no_grad()
-def compute_logits(network: nn.Module, images: Tensor, normalise: Normalisation) -> Tensor:
-    """Logits, (N, classes), of uint8 pictures (N, 28, 28), without gradients and in bounded memory."""
+def compute_logits(network: Callable[[Tensor], Tensor], images: Tensor, normalise: Normalisation) -> Tensor:
+    """Logits, (N, classes), of uint8 pictures (N, 28, 28), without gradients and in bounded memory.
+
+    ``network`` may be any function of normalised pictures that gives one row for each.
+    """
     return torch.cat([network(normalise(chunk)) for chunk in images.split(FORWARD_CHUNK)])
 
 

@@ -1,74 +1,159 @@
 """The training commands: data, network, objective and loop put together, and the result saved."""
 
+import math
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from kd_cli import data, device, networks
-from kd_cli.checkpoint import Metadata, find, load_checkpoint, path_for, save_checkpoint
+from kd_cli.checkpoint import Checkpoint, Metadata, find, load_checkpoint, path_for, save_checkpoint
 from kd_cli.context import Place, Result, follow, heading, require_fit
-from kd_cli.data import Dataset
+from kd_cli.data import Dataset, Split
 from kd_cli.evaluate import measure_quality
 from kd_cli.files import require_writable
+from kd_cli.labels import choose_labels
+from kd_cli.methods import FROM_LABELS, Choice, MethodName, require_possible
 from kd_cli.networks import compute_logits, count_parameters
-from kd_cli.objectives import Distillation, Objective, cached_teacher, from_labels, live_teacher
-from kd_cli.settings import Role, Spec, TrainingSettings
+from kd_cli.objectives import bind
+from kd_cli.settings import KdError, LabelBudget, Role, Spec, TrainingSettings, Transfer
+from kd_cli.teaching import Teaching, average
 from kd_cli.train import Training
 
 
-def train_teacher(place: Place, spec: Spec, settings: TrainingSettings, output: Path | None = None) -> Result:
-    """Train a network on labels alone and save it as the teacher."""
+@dataclass(frozen=True)
+class Lesson:
+    """A training run before it starts: what learns, from which pictures, in which way, with which settings."""
+
+    student: Spec
+    choice: Choice
+    settings: TrainingSettings
+    train: Split
+    teaching: Teaching | None = None
+
+    def start(self, dataset: Dataset) -> Training:
+        """A fresh network and everything that trains it. The same seed gives the same network, whatever the method."""
+        device.make_repeatable(self.settings.seed)
+        device.keep_freed_memory()
+        network = networks.build(self.student, len(dataset.classes)).to(self.train.images.device)
+        objective = bind(self.choice, self.teaching, network, self.settings.seed)
+        return Training(network, objective, self.train, dataset.normalisation, self.settings)
+
+
+def train_teacher(
+    place: Place, spec: Spec, settings: TrainingSettings, output: Path | None = None, ensemble: int = 1
+) -> Result:
+    """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
+
+    The result of an ensemble is that of its members' averaged probabilities, and has theirs as ``members``.
+    """
     worker = device.select(place.device)
     dataset = data.load(place.dataset, place.data_dir).to(worker)
-    path = output or path_for(place.models_dir, dataset.name, Role.teacher)
-    return _train(Role.teacher, dataset, spec, from_labels, settings, {"method": "labels"}, path)
+    first = output or path_for(place.models_dir, dataset.name, Role.teacher)
+    paths = [_member(first, number) for number in range(1, ensemble + 1)]
+    for path in paths:
+        require_writable(path)
+    members, trained = [], []
+    for number, path in enumerate(paths):
+        lesson = Lesson(spec, FROM_LABELS, replace(settings, seed=settings.seed + number), dataset.train)
+        result, network = _train(Role.teacher, dataset, lesson, {"method": "labels"}, path)
+        members.append(result)
+        trained.append(network)
+    if ensemble == 1:
+        return members[0]
+    logits = compute_logits(lambda images: average(trained, images, 1.0), dataset.test.images, dataset.normalisation)
+    quality = measure_quality(logits, dataset.test.labels)
+    together = {"ensemble": ensemble, "accuracy": quality.accuracy, "error_count": quality.error_count}
+    seconds = {"train_seconds": math.fsum(member["train_seconds"] for member in members)}
+    return members[0] | {"parameters": ensemble * members[0]["parameters"], **together, **seconds, "members": members}
 
 
 def distill(
     place: Place,
     spec: Spec,
     settings: TrainingSettings,
-    temperature: float,
-    alpha: float,
-    teacher: Path | None = None,
+    choice: Choice,
+    teachers: Sequence[Path] = (),
+    ensemble: int = 1,
+    budget: LabelBudget | None = None,
     output: Path | None = None,
 ) -> Result:
-    """Train a student from a teacher's soft targets and the labels; with alpha 0, from the labels alone."""
+    """Train a student by a method, from teachers' checkpoints or from the ensemble that `train_teacher` saved."""
+    budget = budget or LabelBudget()
+    require_possible(choice, spec)
+    require_labels(choice, budget)
     worker = device.select(place.device)
-    given = load_checkpoint(teacher, worker) if teacher else None
-    dataset = data.load(follow([given] if given else [], place.dataset), place.data_dir).to(worker)
+    given = [load_checkpoint(path, worker) for path in teachers]
+    dataset = data.load(follow(given, place.dataset), place.data_dir).to(worker)
     path = output or path_for(place.models_dir, dataset.name, Role.student)
-    if alpha == 0:
-        return _train(Role.student, dataset, spec, from_labels, settings, {"method": "labels"}, path)
-    source = given or load_checkpoint(find(place.models_dir, dataset.name, Role.teacher), worker)
-    require_fit(source, dataset)
-    require_writable(path)  # before the teacher's pass over all pictures
-    if settings.augment:
-        teacher_logits = live_teacher(source.network)
-    else:
-        teacher_logits = cached_teacher(source.network, dataset.train, dataset.normalisation)
-    objective = Distillation(teacher_logits, temperature, alpha)
-    method = {"method": "kd", "temperature": temperature, "alpha": alpha, "teacher": str(source.path)}
-    return _train(Role.student, dataset, spec, objective, settings, method, path)
+    method: dict[str, Any] = {"method": choice.name.value, **choice.values}
+    if budget.fraction < 1:
+        method |= {"train_fraction": budget.fraction, "transfer": budget.transfer.value}
+    train = choose_labels(dataset.train, budget, settings.seed, teacher=choice != FROM_LABELS)
+    lesson = Lesson(spec, choice, settings, train)
+    if choice != FROM_LABELS:
+        sources = given or find_teachers(place.models_dir, dataset, ensemble)
+        require_teachers(choice, spec, sources, dataset)
+        require_writable(path)  # before the teachers' pass over all pictures
+        method["teachers"] = [str(source.path) for source in sources]
+        teaching = Teaching([each.network for each in sources], train, dataset.normalisation, settings.augment)
+        lesson = replace(lesson, teaching=teaching)
+    return _train(Role.student, dataset, lesson, method, path)[0]
+
+
+def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> list[Checkpoint]:
+    """The data set's teacher, or as many of its ensemble as asked for.
+
+    Raises:
+        KdError: one of them is not there.
+    """
+    worker = dataset.test.images.device
+    if ensemble == 1:
+        return [load_checkpoint(find(models_dir, dataset.name, Role.teacher), worker)]
+    first = path_for(models_dir, dataset.name, Role.teacher)
+    paths = [_member(first, number) for number in range(1, ensemble + 1)]
+    for path in paths:
+        if not path.exists():
+            raise KdError(f"no teacher {path}: run kd train-teacher --ensemble {ensemble} first")
+    return [load_checkpoint(path, worker) for path in paths]
+
+
+def require_teachers(choice: Choice, student: Spec, teachers: Sequence[Checkpoint], dataset: Dataset) -> None:
+    """Refuse teachers that a method, or this data set, has no use for.
+
+    Raises:
+        KdError: another data set or another number of classes; several teachers, or no maps, where it matters.
+    """
+    for teacher in teachers:
+        require_fit(teacher, dataset)
+    require_possible(choice, student, [teacher.metadata.architecture for teacher in teachers])
+
+
+def require_labels(choice: Choice, budget: LabelBudget) -> None:
+    """Refuse to hide labels from a method that is defined by them.
+
+    Raises:
+        KdError: dkd was to see pictures without labels.
+    """
+    if choice.name is MethodName.dkd and budget.fraction < 1 and budget.transfer is Transfer.all:
+        raise KdError("dkd needs the label of every picture: use --transfer labelled, or a method such as kd")
+
+
+def _member(first: Path, number: int) -> Path:
+    """teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
+    return first if number == 1 else first.with_stem(f"{first.stem}-{number}")
 
 
 def _train(
-    role: Role,
-    dataset: Dataset,
-    spec: Spec,
-    objective: Objective,
-    settings: TrainingSettings,
-    method: dict[str, Any],
-    path: Path,
-) -> Result:
+    role: Role, dataset: Dataset, lesson: Lesson, method: dict[str, Any], path: Path
+) -> tuple[Result, networks.Network]:
     require_writable(path)
-    device.make_repeatable(settings.seed)
-    device.keep_freed_memory()
-    network = networks.build(spec, len(dataset.classes)).to(dataset.train.images.device)
-    training = Training(network, objective, dataset.train, dataset.normalisation, settings)
+    settings, spec = lesson.settings, lesson.student
+    training = lesson.start(dataset)
+    network = training.network
     history = []
     start = time.perf_counter()
     with tqdm(total=training.total_steps, unit="step", disable=None, leave=False) as bar:
@@ -109,4 +194,4 @@ def _train(
         "error_count": quality.error_count,
         "train_seconds": seconds,
         "history": history,
-    }
+    }, network

@@ -18,8 +18,19 @@ def print_json(document: Any) -> None:
 
 
 def print_training(result: Result) -> None:
-    """How a training run went, epoch by epoch, and where the network is."""
+    """How a training run went, epoch by epoch, and where the network is; of an ensemble, each member's."""
     console = Console()
+    for member in result.get("members", [result]):
+        _print_one_training(console, member)
+    if "members" in result:
+        _line(
+            console,
+            f"Together, by their averaged probabilities: test accuracy {result['accuracy']:.2%} "
+            f"({result['error_count']:,} errors) after {result['train_seconds']:.1f} s.",
+        )
+
+
+def _print_one_training(console: Console, result: Result) -> None:
     title = f"{result['role'].capitalize()} {result['architecture']} on {result['dataset']}, {_method(result)}"
     table = Table(title=escape(title), caption=f"{result['device_name']}, seed {result['seed']}", min_width=len(title))
     table.add_column("Epoch", justify="right")
@@ -126,9 +137,14 @@ def _line(console: Console, text: str) -> None:
 
 
 def _method(result: Result) -> str:
-    if result["method"] == "labels":
-        return "from labels"
-    return f"distilled (T {result['temperature']:g}, alpha {result['alpha']:g})"
+    named = {"temperature": "T", "alpha": "alpha", "weight": "weight", "beta": "beta"}
+    options = ", ".join(f"{short} {result[name]:g}" for name, short in named.items() if name in result)
+    how = "from labels" if result["method"] == "labels" else f"distilled by {result['method']}"
+    if len(result.get("teachers", [])) > 1:
+        how += f" from {len(result['teachers'])} teachers"
+    if "train_fraction" in result:
+        how += f", {result['train_fraction']:.3g} of the labels"
+    return f"{how} ({options})" if options else how
 
 
 def _weakest_class(model: Result, classes: list[str]) -> str:

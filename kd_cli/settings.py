@@ -58,6 +58,21 @@ class TrainingSettings:
     seed: int = 0
 
 
+class Transfer(str, Enum):
+    """Which training pictures a student sees where only some have labels: those, or all of them."""
+
+    labelled = "labelled"
+    all = "all"
+
+
+@dataclass(frozen=True)
+class LabelBudget:
+    """How many of the training labels may be used (a fraction, drawn by class), and what becomes of the others."""
+
+    fraction: float = 1.0
+    transfer: Transfer = Transfer.labelled
+
+
 @dataclass(frozen=True)
 class Spec:
     """An architecture, e.g. ``cnn-32`` (32 filters) or ``mlp-800-800`` (two hidden layers of 800)."""

@@ -1,5 +1,6 @@
 """One training loop. It knows a network, batches, an objective and an optimiser; not what distillation is."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 from kd_cli.data import Normalisation, Split, batches
+from kd_cli.networks import Network
 from kd_cli.objectives import Objective
-from kd_cli.settings import Schedule, TrainingSettings
+from kd_cli.settings import KdError, Schedule, TrainingSettings
 
 REFRESH = 50
 """Steps between two looks at the loss. A look makes a GPU wait, so it is not taken at every step."""
@@ -32,7 +34,10 @@ class Bar(Protocol):
 
 @dataclass(frozen=True)
 class Epoch:
-    """Mean training loss and accuracy over the epoch's batches as they came, and the seconds it took."""
+    """Mean training loss and share of pictures read right over the epoch's batches as they came; seconds it took.
+
+    A picture without a label counts as read wrong.
+    """
 
     number: int
     loss: float
@@ -49,7 +54,7 @@ class Training:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         objective: Objective,
         split: Split,
         normalise: Normalisation,
@@ -62,7 +67,8 @@ class Training:
         self.steps_per_epoch = -(-len(split) // settings.batch_size)
         # One kernel for all parameters; MPS gained it later than our oldest torch.
         fused = split.images.device.type in ("cpu", "cuda")
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=fused)
+        own = objective.parameters() if isinstance(objective, nn.Module) else ()
+        self.optimiser = torch.optim.Adam([*network.parameters(), *own], lr=settings.lr, fused=fused)
         self.schedule = _schedule(self.optimiser, settings, self.total_steps)
 
     @property
@@ -71,7 +77,11 @@ class Training:
         return self.steps_per_epoch * self.settings.epochs
 
     def run_epoch(self, bar: Bar) -> Epoch:
-        """Show every training picture to the network once."""
+        """Show every training picture to the network once.
+
+        Raises:
+            KdError: the loss grew beyond all bounds.
+        """
         start = time.perf_counter()
         device = self.split.images.device
         loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -93,6 +103,8 @@ class Training:
                 bar.set_postfix_str(f"loss {loss_sum.item() / seen:.4f}, accuracy {correct.item() / seen:.2%}")
         mean_loss, accuracy = loss_sum.item() / seen, correct.item() / seen  # waits for the device, so before the clock
         self.epochs_done += 1
+        if not math.isfinite(mean_loss):
+            raise KdError(f"the loss is no number any more in epoch {self.epochs_done}: use a smaller --lr or --weight")
         return Epoch(self.epochs_done, mean_loss, accuracy, time.perf_counter() - start)
 
 

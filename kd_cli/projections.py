@@ -1,0 +1,103 @@
+"""Losses that learn layers of their own while the student learns; thrown away afterwards."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_cli import losses
+
+
+class Hint(nn.Module):
+    """FitNets' hint: a linear regressor brings the student's features to the teacher's width.
+
+    The paper trains up to the hint first and distils afterwards; here, as in Tian et al. 2020, both at once.
+    """
+
+    def __init__(self, student_width: int, teacher_width: int) -> None:
+        super().__init__()
+        self.regressor = nn.Linear(student_width, teacher_width)
+
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+        """Features (N, student width) and (N, teacher width) -> `losses.hint_loss`."""
+        return losses.hint_loss(self.regressor(student), teacher)
+
+
+class Variational(nn.Module):
+    """Variational information distillation: a small network foretells the teacher's features, and how surely.
+
+    The regressor has three layers and the variance of each feature starts at 5, as in the authors' code.
+    """
+
+    START, FLOOR = 5.0, 1e-5
+
+    def __init__(self, student_width: int, teacher_width: int) -> None:
+        super().__init__()
+        self.regressor = nn.Sequential(
+            nn.Linear(student_width, teacher_width, bias=False),
+            nn.ReLU(),
+            nn.Linear(teacher_width, teacher_width, bias=False),
+            nn.ReLU(),
+            nn.Linear(teacher_width, teacher_width, bias=False),
+        )
+        start = math.log(math.expm1(self.START - self.FLOOR))  # softplus(start) + FLOOR = START
+        self.spread = nn.Parameter(torch.full((teacher_width,), start))
+
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+        """Features (N, student width) and (N, teacher width) -> `losses.variational_loss`."""
+        return losses.variational_loss(self.regressor(student), F.softplus(self.spread) + self.FLOOR, teacher)
+
+
+class Contrast(nn.Module):
+    """Contrastive representation distillation: the student's embedding of a picture tells the teacher's of it apart.
+
+    Two banks remember the last embedding of every training picture, the student's and the teacher's. The embedding of
+    one network is compared with the other's bank: with the row of the same picture, and with rows drawn at random.
+
+    As in the paper: both embeddings are learnt, linear, 128 wide and of unit length; temperature 0.07; momentum 0.5;
+    the critic's constant Z is estimated from the first batch. Not as in the paper: 1,024 negatives in place of 16,384,
+    and all pictures of a batch share them, which makes one matrix product of what would be 540 MB of gathered rows.
+    """
+
+    WIDTH, NEGATIVES, TEMPERATURE, MOMENTUM = 128, 1_024, 0.07, 0.5
+
+    student_bank: Tensor
+    teacher_bank: Tensor
+    log_normaliser: Tensor
+
+    def __init__(self, student_width: int, teacher_width: int, pictures: int, seed: int) -> None:
+        super().__init__()
+        self.embed_student = nn.Linear(student_width, self.WIDTH)
+        self.embed_teacher = nn.Linear(teacher_width, self.WIDTH)
+        for name in ("student_bank", "teacher_bank"):
+            self.register_buffer(name, F.normalize(torch.randn(pictures, self.WIDTH)))
+        self.register_buffer("log_normaliser", torch.zeros(2))
+        self.started = False
+        self.random = torch.Generator().manual_seed(seed)
+
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+        """Features (N, student width) and (N, teacher width) of the pictures ``index`` -> `losses.contrastive_loss`."""
+        pictures = len(self.student_bank)
+        chosen = torch.randint(pictures, (self.NEGATIVES,), generator=self.random).to(index.device)
+        embeddings = F.normalize(self.embed_student(student)), F.normalize(self.embed_teacher(teacher))
+        banks = self.teacher_bank, self.student_bank
+        scores = []
+        for embedding, bank in zip(embeddings, banks, strict=True):
+            positive = (embedding * bank[index]).sum(dim=1, keepdim=True)
+            scores.append(torch.cat([positive, embedding @ bank[chosen].T], dim=1) / self.TEMPERATURE)
+        if not self.started:
+            means = [each.detach().logsumexp(dim=(0, 1)) - math.log(each.numel()) for each in scores]
+            self.log_normaliser.copy_(torch.stack(means) + math.log(pictures))
+            self.started = True
+        noise = self.NEGATIVES / pictures
+        critics = [score - normaliser for score, normaliser in zip(scores, self.log_normaliser, strict=True)]
+        self._remember(index, *embeddings)
+        parts = [losses.contrastive_loss(critic[:, 0], critic[:, 1:], noise) for critic in critics]
+        return torch.stack(parts).sum()
+
+    @torch.no_grad()
+    def _remember(self, index: Tensor, student: Tensor, teacher: Tensor) -> None:
+        for bank, embedding in ((self.student_bank, student), (self.teacher_bank, teacher)):
+            mixed = self.MOMENTUM * bank[index] + (1 - self.MOMENTUM) * embedding
+            bank[index] = F.normalize(mixed)
