@@ -103,7 +103,7 @@ def test_predict_reads_a_picture_with_the_weights_that_ship(kd: CommandLine, pic
 def test_distilling_uses_the_teacher_trained_here(kd: CommandLine) -> None:
     teacher = read_json(kd("train-teacher", *DIGITS, "--arch", "cnn-4", "--json"))
     student = read_json(kd("distill", *DIGITS, "--json"))
-    assert student["teacher"] == teacher["checkpoint"]
+    assert student["teachers"] == [teacher["checkpoint"]]
 
 
 def test_training_twice_with_one_seed_writes_the_same_file(kd: CommandLine) -> None:

@@ -1,15 +1,23 @@
 """What distillation minimises, and that every soft target belongs to its picture."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from kd_cli.data import Batch, Dataset, Split, batches
 from kd_cli.losses import soft_target_loss
+from kd_cli.methods import MethodName, choose
 from kd_cli.networks import Network, build
-from kd_cli.objectives import Distillation, cached_teacher, from_labels, live_teacher
+from kd_cli.objectives import Objective, bind, from_labels
 from kd_cli.settings import TrainingSettings, parse_spec
+from kd_cli.teaching import Teaching, cached_teacher, live_teacher
 from kd_cli.train import Training
+
+
+Distil = Callable[[float, float], Objective]
+"""Temperature and alpha -> the objective."""
 
 
 @pytest.fixture
@@ -24,21 +32,39 @@ def student() -> Network:
     return build(parse_spec("mlp-16"))
 
 
-def test_temperature_1_and_alpha_1_is_the_plain_kl_divergence(teacher: Network, student: Network, batch: Batch) -> None:
-    ours = Distillation(live_teacher(teacher), temperature=1, alpha=1)(student, batch).loss
+@pytest.fixture
+def distil(mnist: Dataset, mnist_slice: Split, teacher: Network, student: Network) -> Distil:
+    """The objective of ``kd distill --temperature T --alpha A``."""
+    teaching = Teaching([teacher], mnist_slice, mnist.normalisation, augment=False)
+
+    def bound(temperature: float, alpha: float) -> Objective:
+        choice = choose(MethodName.kd, {"temperature": temperature, "alpha": alpha})
+        return bind(choice, teaching, student, seed=0)
+
+    return bound
+
+
+def test_temperature_1_and_alpha_1_is_the_plain_kl_divergence(
+    distil: Distil, teacher: Network, student: Network, batch: Batch
+) -> None:
+    ours = distil(1, 1)(student, batch).loss
     log_student, target = F.log_softmax(student(batch.images), 1), F.softmax(teacher(batch.images), 1)
     torch.testing.assert_close(ours, F.kl_div(log_student, target, reduction="batchmean"))
 
 
-def test_loss_is_the_weighted_sum_of_both_terms(teacher: Network, student: Network, batch: Batch) -> None:
-    ours = Distillation(live_teacher(teacher), temperature=4, alpha=0.9)(student, batch).loss
+def test_loss_is_the_weighted_sum_of_both_terms(
+    distil: Distil, teacher: Network, student: Network, batch: Batch
+) -> None:
+    ours = distil(4, 0.9)(student, batch).loss
     logits, target = student(batch.images), F.softmax(teacher(batch.images) / 4, 1)
     soft = F.kl_div(F.log_softmax(logits / 4, 1), target, reduction="batchmean")
     torch.testing.assert_close(ours, 0.9 * 16 * soft + 0.1 * F.cross_entropy(logits, batch.labels))
 
 
-def test_alpha_0_is_the_cross_entropy_with_the_labels(teacher: Network, student: Network, batch: Batch) -> None:
-    ours = Distillation(live_teacher(teacher), temperature=4, alpha=0)(student, batch).loss
+def test_alpha_0_is_the_cross_entropy_with_the_labels(
+    distil: Distil, teacher: Network, student: Network, batch: Batch
+) -> None:
+    ours = distil(4, 0)(student, batch).loss
     torch.testing.assert_close(ours, from_labels(student, batch).loss)
 
 
@@ -51,8 +77,8 @@ def test_gradients_at_high_temperature_approach_logit_matching() -> None:
     torch.testing.assert_close(z.grad, centred.detach() / 10, rtol=1e-2, atol=1e-4)
 
 
-def test_teacher_is_not_trained(teacher: Network, student: Network, batch: Batch) -> None:
-    Distillation(live_teacher(teacher), temperature=4, alpha=0.9)(student, batch).loss.backward()
+def test_teacher_is_not_trained(distil: Distil, teacher: Network, student: Network, batch: Batch) -> None:
+    distil(4, 0.9)(student, batch).loss.backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
@@ -74,10 +100,10 @@ def test_shuffling_gives_another_order_in_every_epoch(mnist: Dataset, mnist_slic
 
 
 def test_alpha_0_trains_the_very_weights_that_labels_alone_train(
-    teacher: Network, mnist: Dataset, mnist_slice: Split
+    distil: Distil, mnist: Dataset, mnist_slice: Split
 ) -> None:
     weights = []
-    for objective in (from_labels, Distillation(live_teacher(teacher), temperature=4, alpha=0)):
+    for objective in (from_labels, distil(4, 0)):
         torch.manual_seed(0)
         network = build(parse_spec("mlp-16"))
         training = Training(network, objective, mnist_slice, mnist.normalisation, TrainingSettings(epochs=1))

@@ -16,6 +16,7 @@ from kd_cli import measure, recipes
 from kd_cli.checkpoint import load_checkpoint, path_for, shipped_models_dir
 from kd_cli.context import Place
 from kd_cli.data import Dataset
+from kd_cli.methods import FROM_LABELS, MethodName, choose
 from kd_cli.settings import DatasetName, DeviceName, Role, TrainingSettings, parse_spec
 
 ROOT = Path(__file__).parents[1]
@@ -100,8 +101,8 @@ def test_five_seeds_reach_the_accuracy_that_the_readme_promises(mnist: Dataset, 
         settings = TrainingSettings(seed=seed)
         student = parse_spec("mlp-128")
         accuracies["teacher"].append(recipes.train_teacher(place, parse_spec("cnn-32"), settings)["accuracy"])
-        accuracies["student"].append(recipes.distill(place, student, settings, 4.0, 0.9)["accuracy"])
-        accuracies["from labels"].append(recipes.distill(place, student, settings, 4.0, 0.0)["accuracy"])
+        accuracies["student"].append(recipes.distill(place, student, settings, choose(MethodName.kd, {}))["accuracy"])
+        accuracies["from labels"].append(recipes.distill(place, student, settings, FROM_LABELS)["accuracy"])
     means = {name: sum(values) / len(values) for name, values in accuracies.items()}
     assert means["teacher"] >= 0.989
     assert means["student"] >= 0.981

@@ -28,6 +28,7 @@ from torchvision import datasets, transforms
 
 from kd_cli import device, recipes
 from kd_cli.context import Place
+from kd_cli.methods import MethodName, choose
 from kd_cli.networks import build
 from kd_cli.settings import DatasetName, DeviceName, TrainingSettings, parse_spec
 
@@ -76,10 +77,11 @@ def ours(data_dir: Path, models_dir: Path, epochs: int, batch_size: int) -> tupl
     """Seconds and test accuracies of teacher and student, trained as the commands train them."""
     place = Place(DatasetName.mnist, data_dir, models_dir, DeviceName.cpu)
     settings = TrainingSettings(epochs=epochs, batch_size=batch_size)
+    choice = choose(MethodName.kd, {"temperature": TEMPERATURE, "alpha": ALPHA})
     seconds, accuracies = [], []
     for run in (
         lambda: recipes.train_teacher(place, parse_spec("cnn-32"), settings),
-        lambda: recipes.distill(place, parse_spec("mlp-128"), settings, TEMPERATURE, ALPHA),
+        lambda: recipes.distill(place, parse_spec("mlp-128"), settings, choice),
     ):
         start = time.perf_counter()
         accuracies.append(run()["accuracy"])
