@@ -1,7 +1,10 @@
 """Networks on disk: safetensors with everything needed to use them again, written whole or not at all."""
 
+import hashlib
 import json
+import math
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,15 +12,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from kd_cli import __version__
-from kd_cli.data import IMAGE_SIZE, Normalisation
+from kd_cli.data import IMAGE_SIZE, MNIST_NORMALISATION, Normalisation
 from kd_cli.files import write_atomically
 from kd_cli.networks import Network, build
-from kd_cli.settings import DatasetName, KdError, Role, parse_spec
+from kd_cli.settings import DatasetName, KdError, Role, Spec, parse_spec
+from kd_cli.state_dicts import SUFFIXES, read_state_dict
 
 METADATA_KEY = "kd"
+SEAL_KEY = "sha256"
 MAX_CLASSES = 1_000
 
 
@@ -90,7 +95,10 @@ def save_checkpoint(path: Path, network: nn.Module, metadata: Metadata) -> None:
         KdError: the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, save(tensors, {METADATA_KEY: json.dumps(asdict(metadata))}))
+    description = asdict(metadata)
+    sealed = json.dumps(description | {SEAL_KEY: seal(description, tensors)})
+    # One entry only: safetensors writes several in random order, and the same run shall write the same bytes.
+    write_atomically(path, save(tensors, {METADATA_KEY: sealed}))
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
@@ -100,39 +108,90 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         KdError: the file is missing, damaged, or not a checkpoint of this program.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = _parse_metadata((file.metadata() or {})[METADATA_KEY])
-            with torch.device("meta"):  # shapes without memory
-                network = build(parse_spec(metadata.architecture), len(metadata.classes))
-            expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-            if expected != {name: file.get_slice(name).get_shape() for name in file.keys()}:  # noqa: SIM118
-                raise KdError(f"{path} is not the {metadata.architecture} that it says it is: train it again")
-            if any(file.get_slice(name).get_dtype() != "F32" for name in expected):
-                raise KdError(f"{path} does not hold 32-bit floating-point weights: train it again")
-            network.load_state_dict({name: file.get_tensor(name) for name in expected}, assign=True)
+        if path.suffix in SUFFIXES:
+            network, metadata = _load_plain(path)
+        else:
+            network, metadata = _load_own(path)
     except FileNotFoundError:
         raise KdError(
             f"no checkpoint {path}: check the path, or train one with kd train-teacher or kd distill"
         ) from None
     except OSError as error:
         raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from None
+    return Checkpoint(network.to(device).eval(), metadata, path)
+
+
+def seal(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A digest of all that a checkpoint says, so that a file that was changed is not taken for the one written."""
+    digest = hashlib.sha256(json.dumps(description).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().data)
+    return digest.hexdigest()
+
+
+def _load_own(path: Path) -> tuple[Network, Metadata]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {})[METADATA_KEY])
+            written_seal = description.pop(SEAL_KEY)
+            metadata = _parse_metadata(description)
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            network = _empty(path, parse_spec(metadata.architecture), len(metadata.classes))
+            _require_shapes(path, network, {name: tuple(each.get_shape()) for name, each in slices.items()})
+            if any(each.get_dtype() != "F32" for each in slices.values()):
+                raise KdError(f"{path} does not hold 32-bit floating-point weights: train it again")
+            weights = {name: file.get_tensor(name) for name in slices}
+            if written_seal != seal(description, weights):
+                raise ValueError("changed since it was written")
+            network.load_state_dict(weights, assign=True)
     except (SafetensorError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise KdError(
             f"{path} is damaged or no kd checkpoint: use a file that kd train-teacher or kd distill wrote"
         ) from None
-    return Checkpoint(network.to(device).eval(), metadata, path)
+    return network, metadata
 
 
-def _parse_metadata(text: str) -> Metadata:
+def _load_plain(path: Path) -> tuple[Network, Metadata]:
+    spec, classes, weights = read_state_dict(path)
+    network = _empty(path, spec, classes)
+    _require_shapes(path, network, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    network.load_state_dict(weights, assign=True)
+    metadata = Metadata(
+        role=Role.teacher if spec.family == "cnn" else Role.student,
+        architecture=str(spec),
+        dataset=DatasetName.mnist,
+        classes=tuple(map(str, range(classes))),
+        normalisation=MNIST_NORMALISATION,
+        method="unknown",
+        seed=0,
+        accuracy=math.nan,
+        options={},
+        versions={},
+    )
+    return network, metadata
+
+
+def _empty(path: Path, spec: Spec, classes: int) -> Network:
+    """The network of a spec with shapes but without memory."""
+    if not 2 <= classes <= MAX_CLASSES:
+        raise KdError(f"{path} tells {classes} classes apart: use a network for 2 to {MAX_CLASSES:,}")
+    with torch.device("meta"):
+        return build(spec, classes)
+
+
+def _require_shapes(path: Path, network: Network, shapes: dict[str, tuple[int, ...]]) -> None:
+    if shapes != {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}:
+        raise KdError(f"{path} is not the network that its description says: train it again")
+
+
+def _parse_metadata(raw: dict[str, Any]) -> Metadata:
     """Metadata from a file that anybody may have written.
 
     Raises:
         KeyError, TypeError, ValueError: something is missing or of the wrong kind.
     """
-    raw = json.loads(text)
     classes = tuple(str(name) for name in raw["classes"])
-    if not 2 <= len(classes) <= MAX_CLASSES:
-        raise ValueError("an impossible number of classes")
     mean, std = float(raw["normalisation"]["mean"]), float(raw["normalisation"]["std"])
     if not (abs(mean) < 1e3 and 1e-6 < std < 1e3):
         raise ValueError("an impossible normalisation")

@@ -4,7 +4,9 @@ Nothing slow is imported before a command runs, so that help and usage errors ap
 """
 
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +20,7 @@ from kd_cli.settings import (
     DeviceName,
     KdError,
     LabelBudget,
+    RunStoppedError,
     Schedule,
     Spec,
     TrainingSettings,
@@ -81,6 +84,7 @@ ModelsDirOption = Annotated[
 ]
 DeviceOption = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the same command where it was stopped.")]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine: same weights.")]
 EpochsOption = Annotated[int, typer.Option(min=1, help="Times that every training picture is shown.")]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Pictures per training step.")]
@@ -129,6 +133,7 @@ def train_teacher(
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
     seed: SeedOption = DEFAULTS.seed,
+    resume: ResumeOption = False,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
 ) -> None:
@@ -138,7 +143,7 @@ def train_teacher(
 
     settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
     place = Place(dataset, data_dir, models_dir, device)
-    _show(recipes.train_teacher(place, arch, settings, output, ensemble), report.print_training, json)
+    _show(recipes.train_teacher(place, arch, settings, output, ensemble, resume), report.print_training, json)
 
 
 @app.command()
@@ -175,6 +180,7 @@ def distill(
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
     seed: SeedOption = DEFAULTS.seed,
+    resume: ResumeOption = False,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
 ) -> None:
@@ -190,7 +196,7 @@ def distill(
     settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
     place = Place(dataset, data_dir, models_dir, device)
     budget = LabelBudget(train_fraction, transfer)
-    result = recipes.distill(place, student, settings, choice, teacher or [], ensemble, budget, output)
+    result = recipes.distill(place, student, settings, choice, teacher or [], ensemble, budget, output, resume)
     _show(result, report.print_training, json)
 
 
@@ -261,6 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
     log.handlers, log.level = [notices], logging.INFO
     # Where there is a CUDA compiler but no GPU, torch warns about it whenever it first builds an optimiser.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:
         code = app(arguments or ["--help"], prog_name="kd", standalone_mode=False)
     except UsageError as error:
@@ -268,13 +276,16 @@ def main(arguments: list[str] | None = None) -> int:
         command = context.command_path if context else "kd"
         _complain(f"{error.format_message().rstrip('.')}; see {command} --help")  # type: ignore[attr-defined]
         return 2
+    except RunStoppedError as error:
+        _complain(str(error))
+        return 130
     except KdError as error:
         _complain(str(error))
         return 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:
-        _complain("interrupted; files that were complete are kept as they were")
+        _complain("stopped; files that were complete are as they were")
     return code if isinstance(code, int) else 0
 
 

@@ -4,6 +4,7 @@ Every network gives logits from ``forward(x)`` and its named intermediate featur
 ``x`` is a float tensor of shape (N, 1, 28, 28) and each feature carries the name of the layer it comes out of.
 """
 
+import zlib
 from collections.abc import Callable
 
 import torch
@@ -86,6 +87,12 @@ def build(spec: Spec, classes: int = 10) -> Network:
 def count_parameters(network: nn.Module) -> int:
     """Number of trainable values."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def checksum(network: nn.Module) -> str:
+    """Differs between networks with different weights."""
+    weights = torch.cat([tensor.detach().flatten() for tensor in network.state_dict().values()])
+    return f"{zlib.crc32(weights.cpu().numpy().data):08x}"
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Losses that learn layers of their own while the student learns; thrown away afterwards."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,15 @@ class Contrast(nn.Module):
         self.register_buffer("log_normaliser", torch.zeros(2))
         self.started = False
         self.random = torch.Generator().manual_seed(seed)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a resumed run needs beside parameters and buffers."""
+        return {"started": self.started, "random": self.random.get_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what `get_extra_state` gave."""
+        self.started = state["started"]
+        self.random.set_state(state["random"])
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         """Features (N, student width) and (N, teacher width) of the pictures ``index`` -> `losses.contrastive_loss`."""

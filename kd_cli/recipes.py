@@ -7,19 +7,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from kd_cli import data, device, networks
 from kd_cli.checkpoint import Checkpoint, Metadata, find, load_checkpoint, path_for, save_checkpoint
 from kd_cli.context import Place, Result, follow, heading, require_fit
 from kd_cli.data import Dataset, Split
-from kd_cli.evaluate import measure_quality
+from kd_cli.evaluate import Quality, measure_quality
 from kd_cli.files import require_writable
+from kd_cli.journal import Entry, Journal
 from kd_cli.labels import choose_labels
 from kd_cli.methods import FROM_LABELS, Choice, MethodName, require_possible
-from kd_cli.networks import compute_logits, count_parameters
+from kd_cli.networks import checksum, compute_logits, count_parameters
 from kd_cli.objectives import bind
-from kd_cli.settings import KdError, LabelBudget, Role, Spec, TrainingSettings, Transfer
+from kd_cli.settings import KdError, LabelBudget, Role, RunStoppedError, Spec, TrainingSettings, Transfer
 from kd_cli.teaching import Teaching, average
 from kd_cli.train import Training
 
@@ -34,6 +36,12 @@ class Lesson:
     train: Split
     teaching: Teaching | None = None
 
+    def fingerprint(self) -> list[str]:
+        """A checksum of each teacher's weights: a run is the same only if its teachers are."""
+        if self.teaching is None:
+            return []
+        return [checksum(network) for network in self.teaching.networks]
+
     def start(self, dataset: Dataset) -> Training:
         """A fresh network and everything that trains it. The same seed gives the same network, whatever the method."""
         device.make_repeatable(self.settings.seed)
@@ -44,7 +52,12 @@ class Lesson:
 
 
 def train_teacher(
-    place: Place, spec: Spec, settings: TrainingSettings, output: Path | None = None, ensemble: int = 1
+    place: Place,
+    spec: Spec,
+    settings: TrainingSettings,
+    output: Path | None = None,
+    ensemble: int = 1,
+    resume: bool = False,
 ) -> Result:
     """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
 
@@ -56,12 +69,15 @@ def train_teacher(
     paths = [_member(first, number) for number in range(1, ensemble + 1)]
     for path in paths:
         require_writable(path)
-    members, trained = [], []
+    members, trained, journals = [], [], []
     for number, path in enumerate(paths):
         lesson = Lesson(spec, FROM_LABELS, replace(settings, seed=settings.seed + number), dataset.train)
-        result, network = _train(Role.teacher, dataset, lesson, {"method": "labels"}, path)
+        result, network, journal = _train(Role.teacher, dataset, lesson, {"method": "labels"}, path, resume)
         members.append(result)
         trained.append(network)
+        journals.append(journal)
+    for journal in journals:
+        journal.remove()
     if ensemble == 1:
         return members[0]
     logits = compute_logits(lambda images: average(trained, images, 1.0), dataset.test.images, dataset.normalisation)
@@ -80,6 +96,7 @@ def distill(
     ensemble: int = 1,
     budget: LabelBudget | None = None,
     output: Path | None = None,
+    resume: bool = False,
 ) -> Result:
     """Train a student by a method, from teachers' checkpoints or from the ensemble that `train_teacher` saved."""
     budget = budget or LabelBudget()
@@ -101,7 +118,9 @@ def distill(
         method["teachers"] = [str(source.path) for source in sources]
         teaching = Teaching([each.network for each in sources], train, dataset.normalisation, settings.augment)
         lesson = replace(lesson, teaching=teaching)
-    return _train(Role.student, dataset, lesson, method, path)[0]
+    result, _, journal = _train(Role.student, dataset, lesson, method, path, resume)
+    journal.remove()
+    return result
 
 
 def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> list[Checkpoint]:
@@ -148,26 +167,42 @@ def _member(first: Path, number: int) -> Path:
 
 
 def _train(
-    role: Role, dataset: Dataset, lesson: Lesson, method: dict[str, Any], path: Path
-) -> tuple[Result, networks.Network]:
+    role: Role, dataset: Dataset, lesson: Lesson, method: dict[str, Any], path: Path, resume: bool
+) -> tuple[Result, networks.Network, Journal]:
+    """Train, save the checkpoint, and leave it to the caller to remove the journal once all is done."""
     require_writable(path)
     settings, spec = lesson.settings, lesson.student
+    options = asdict(settings) | method
     training = lesson.start(dataset)
     network = training.network
-    history = []
+    identity = heading(dataset) | {"role": role.value, "architecture": str(spec), "method": method["method"]}
+    journal = Journal(path, identity | options | {"teachers": lesson.fingerprint(), "torch": torch.__version__})
+    history = journal.restore(training) if resume else []
+    earlier = math.fsum(entry["seconds"] for entry in history)
     start = time.perf_counter()
-    with tqdm(total=training.total_steps, unit="step", disable=None, leave=False) as bar:
-        for number in range(1, settings.epochs + 1):
-            bar.set_description(f"{role.value} {spec}, epoch {number}/{settings.epochs}")
-            epoch = training.run_epoch(bar)
-            network.eval()
-            logits = compute_logits(network, dataset.test.images, dataset.normalisation)
-            quality = measure_quality(logits, dataset.test.labels)
-            history.append(
-                {"epoch": number, "loss": epoch.loss, "accuracy": quality.accuracy, "seconds": epoch.seconds}
-            )
-    seconds = time.perf_counter() - start
-    options = asdict(settings) | method
+    bar = tqdm(total=training.total_steps, initial=training.steps_done, unit="step", disable=None, leave=False)
+    try:
+        with bar:
+            for number in range(training.epochs_done + 1, settings.epochs + 1):
+                bar.set_description(f"{role.value} {spec}, epoch {number}/{settings.epochs}")
+                epoch = training.run_epoch(bar)
+                quality = _test(network, dataset)
+                history.append(
+                    {
+                        "epoch": number,
+                        "loss": epoch.loss,
+                        "accuracy": quality.accuracy,
+                        "error_count": quality.error_count,
+                        "seconds": epoch.seconds,
+                    }
+                )
+                journal.keep(training, history)
+    except KeyboardInterrupt:
+        raise RunStoppedError(f"stopped; {_kept(journal, history, settings)}") from None
+    except KdError as error:
+        raise KdError(f"{error}; {_kept(journal, history, settings)}") from None
+    seconds = earlier + time.perf_counter() - start
+    last = history[-1]
     metadata = Metadata(
         role=role,
         architecture=str(spec),
@@ -176,11 +211,11 @@ def _train(
         normalisation=dataset.normalisation,
         method=method["method"],
         seed=settings.seed,
-        accuracy=quality.accuracy,
+        accuracy=last["accuracy"],
         options=options,
     )
     save_checkpoint(path, network, metadata)
-    return heading(dataset) | {
+    result = heading(dataset) | {
         "role": role.value,
         "seed": settings.seed,
         "architecture": str(spec),
@@ -190,8 +225,25 @@ def _train(
         "options": options,
         "checkpoint": str(path),
         "test_images": len(dataset.test),
-        "accuracy": quality.accuracy,
-        "error_count": quality.error_count,
+        "accuracy": last["accuracy"],
+        "error_count": last["error_count"],
         "train_seconds": seconds,
         "history": history,
-    }, network
+    }
+    return result, network, journal
+
+
+def _test(network: networks.Network, dataset: Dataset) -> Quality:
+    network.eval()
+    logits = compute_logits(network, dataset.test.images, dataset.normalisation)
+    return measure_quality(logits, dataset.test.labels)
+
+
+def _kept(journal: Journal, history: list[Entry], settings: TrainingSettings) -> str:
+    """What a run that ends early leaves behind, and how to go on."""
+    if not history:
+        return "no epoch was complete, so nothing was kept; earlier checkpoints are as they were"
+    return (
+        f"{journal.path} keeps {len(history)} of {settings.epochs} epochs: "
+        "repeat the command with --resume to go on from there"
+    )

@@ -12,6 +12,10 @@ class KdError(Exception):
     """An expected failure. Its message is one line that says what to do next."""
 
 
+class RunStoppedError(KdError):
+    """The user stopped a run. The message says what is kept and how to go on."""
+
+
 class DatasetName(str, Enum):
     """What ``--dataset`` accepts; ``auto`` is MNIST where it can be had, else the bundled digits."""
 

@@ -76,36 +76,107 @@ class Training:
         """Optimiser steps in the whole run."""
         return self.steps_per_epoch * self.settings.epochs
 
+    @property
+    def steps_done(self) -> int:
+        """Optimiser steps in the epochs that are complete."""
+        return self.steps_per_epoch * self.epochs_done
+
     def run_epoch(self, bar: Bar) -> Epoch:
         """Show every training picture to the network once.
 
         Raises:
-            KdError: the loss grew beyond all bounds.
+            KdError: the loss became infinite or no number at all; names epoch and step.
         """
         start = time.perf_counter()
-        device = self.split.images.device
-        loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-        seen = 0
+        tally = _Tally()
         self.network.train()
-        epoch = batches(self.split, self.settings.batch_size, self.normalise, self.random, self.settings.augment)
-        for number, batch in enumerate(epoch, start=1):
-            step = self.objective(self.network, batch)
-            loss = step.loss
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-            self.schedule.step()
-            loss_sum += loss.detach() * len(batch.labels)
-            correct += _count_correct(step.logits, batch.labels)
-            seen += len(batch.labels)
-            bar.update(1)
-            if number % REFRESH == 0:
-                bar.set_postfix_str(f"loss {loss_sum.item() / seen:.4f}, accuracy {correct.item() / seen:.2%}")
-        mean_loss, accuracy = loss_sum.item() / seen, correct.item() / seen  # waits for the device, so before the clock
+        try:
+            for batch in batches(
+                self.split, self.settings.batch_size, self.normalise, self.random, self.settings.augment
+            ):
+                step = self.objective(self.network, batch)
+                loss = step.loss
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
+                self.schedule.step()
+                tally.add(loss, step.logits, batch.labels)
+                bar.update(1)
+                if tally.steps % REFRESH == 0:
+                    bar.set_postfix_str(tally.look())
+            tally.look()  # waits for the device, so before the clock
+        except FloatingPointError as error:
+            raise KdError(
+                f"the loss became {error} in epoch {self.epochs_done + 1}, step {tally.steps}: "
+                "use a smaller --lr, a larger --batch-size, or less weight on the teacher"
+            ) from None
         self.epochs_done += 1
-        if not math.isfinite(mean_loss):
-            raise KdError(f"the loss is no number any more in epoch {self.epochs_done}: use a smaller --lr or --weight")
-        return Epoch(self.epochs_done, mean_loss, accuracy, time.perf_counter() - start)
+        return Epoch(self.epochs_done, tally.loss, tally.accuracy, time.perf_counter() - start)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next epoch depends on."""
+        return {
+            "network": self.network.state_dict(),
+            "objective": self.objective.state_dict() if isinstance(self.objective, nn.Module) else {},
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": self.random.get_state(),
+            "epochs_done": self.epochs_done,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken; the run then ends with the same weights, to the bit."""
+        self.network.load_state_dict(state["network"])
+        if isinstance(self.objective, nn.Module):
+            self.objective.load_state_dict(state["objective"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.random.set_state(state["random"])
+        self.epochs_done = state["epochs_done"]
+
+
+class _Tally:
+    """Loss and accuracy over an epoch's steps. They stay on the device until somebody looks."""
+
+    def __init__(self) -> None:
+        self.steps = self.seen = 0
+        self._loss_sum = self._correct_sum = 0.0
+        self._waiting: list[tuple[Tensor, Tensor, int]] = []
+
+    @property
+    def loss(self) -> float:
+        """Mean over all pictures."""
+        return self._loss_sum / self.seen
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all pictures that were read right."""
+        return self._correct_sum / self.seen
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """One more step; loss is a mean over the batch."""
+        self.steps += 1
+        correct = (logits.detach().argmax(dim=1) == labels).sum()
+        self._waiting.append((loss.detach(), correct, len(labels)))
+
+    def look(self) -> str:
+        """Take in the steps since the last look; loss and accuracy so far, for the bar.
+
+        Raises:
+            FloatingPointError: a loss was not finite; says which, and leaves ``steps`` at that step.
+        """
+        if self._waiting:
+            losses, corrects, sizes = zip(*self._waiting, strict=True)
+            values = torch.stack([torch.stack(losses), torch.stack(corrects).to(losses[0].dtype)]).tolist()
+            for number, loss in enumerate(values[0], start=self.steps - len(sizes) + 1):
+                if not math.isfinite(loss):
+                    self.steps = number
+                    raise FloatingPointError(loss)
+            self._loss_sum += math.fsum(loss * size for loss, size in zip(values[0], sizes, strict=True))
+            self._correct_sum += math.fsum(values[1])
+            self.seen += sum(sizes)
+            self._waiting.clear()
+        return f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}"
 
 
 def _schedule(optimiser: torch.optim.Optimizer, settings: TrainingSettings, steps: int) -> LRScheduler:
@@ -120,7 +191,3 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: TrainingSettings, step
             cycle_momentum=False,
         )
     return LambdaLR(optimiser, lambda _: 1.0)
-
-
-def _count_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.detach().argmax(dim=1) == labels).sum()

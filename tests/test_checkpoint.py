@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from kd_cli.checkpoint import METADATA_KEY, Metadata, find, load_checkpoint, path_for, save_checkpoint
+from kd_cli.checkpoint import METADATA_KEY, SEAL_KEY, Metadata, find, load_checkpoint, path_for, save_checkpoint, seal
 from kd_cli.files import require_writable, write_atomically
 from kd_cli.networks import Network, build
 from kd_cli.settings import DatasetName, KdError, Role, parse_spec
@@ -34,12 +35,13 @@ def saved(tmp_path: Path, network: Network, metadata: Metadata) -> Path:
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    """Change single entries of a checkpoint's metadata."""
+    """Change single entries of a checkpoint's metadata, and seal it anew, as a hostile writer would."""
     tensors = load_file(path)
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        raw = json.loads(json.loads(file.read(length))["__metadata__"][METADATA_KEY])
-    save_file(tensors, path, {METADATA_KEY: json.dumps(raw | changes)})
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()[METADATA_KEY]) | changes
+    del description[SEAL_KEY]
+    sealed = description | {SEAL_KEY: seal(description, tensors)}
+    save_file(tensors, path, {METADATA_KEY: json.dumps(sealed)})
 
 
 def test_network_comes_back_to_the_bit(saved: Path, network: Network) -> None:
@@ -107,6 +109,43 @@ def test_metadata_that_cannot_be_true_is_refused(saved: Path, changes: dict[str,
         load_checkpoint(saved, CPU)
 
 
+def test_a_single_changed_weight_is_noticed(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    content[-1] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(KdError, match="damaged"):
+        load_checkpoint(saved, CPU)
+
+
+@pytest.mark.parametrize("spec", ["cnn-32", "mlp-128", "mlp-16-8"])
+def test_plain_state_dict_is_recognised_by_its_layers(tmp_path: Path, spec: str) -> None:
+    network = build(parse_spec(spec)).eval()
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    loaded = load_checkpoint(tmp_path / "plain.pth", CPU)
+    images = torch.randn(3, 1, 28, 28)
+    assert loaded.metadata.architecture == spec
+    assert torch.equal(loaded.network(images), network(images))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"weight": torch.zeros(3)},
+        {"conv1.weight": torch.zeros(8, 3, 5, 5)},
+        {"fc1.weight": torch.zeros(128, 784)},
+        {"fc1.weight": "not a tensor"},
+        torch.zeros(3),
+        [],
+        {},
+    ],
+    ids=["foreign", "colour", "incomplete", "text", "tensor", "list", "empty"],
+)
+def test_plain_file_of_anything_else_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "foreign.pth")
+    with pytest.raises(KdError, match=r"foreign\.pth"):
+        load_checkpoint(tmp_path / "foreign.pth", CPU)
+
+
 def test_weights_of_another_type_are_refused(saved: Path, network: Network, metadata: Metadata) -> None:
     save_checkpoint(saved, network.half(), metadata)
     with pytest.raises(KdError, match="32-bit"):
@@ -123,9 +162,10 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
 @pytest.mark.parametrize("writer", ["pickle", "torch"])
-def test_pickle_in_a_checkpoint_is_never_executed(tmp_path: Path, writer: str) -> None:
-    path, trap = tmp_path / "hostile.safetensors", Trap(tmp_path / "sprung")
+def test_pickle_in_a_checkpoint_is_never_executed(tmp_path: Path, writer: str, suffix: str) -> None:
+    path, trap = tmp_path / f"hostile{suffix}", Trap(tmp_path / "sprung")
     if writer == "pickle":
         path.write_bytes(pickle.dumps(trap))
     else:

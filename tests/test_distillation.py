@@ -15,7 +15,6 @@ from kd_cli.settings import TrainingSettings, parse_spec
 from kd_cli.teaching import Teaching, cached_teacher, live_teacher
 from kd_cli.train import Training
 
-
 Distil = Callable[[float, float], Objective]
 """Temperature and alpha -> the objective."""
 
