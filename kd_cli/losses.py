@@ -166,20 +166,35 @@ def relational_losses(student_features: Tensor, teacher_features: Tensor) -> tup
         The distance loss and the angle loss.
     """
     student, teacher = student_features.flatten(1), teacher_features.flatten(1)
-    distance = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
-    return distance, F.smooth_l1_loss(_angles(student), _angles(teacher))
+    student_distances, teacher_distances = _distances(student), _distances(teacher)
+    distance = F.smooth_l1_loss(_relative(student_distances), _relative(teacher_distances))
+    angle = F.smooth_l1_loss(_angles(student, student_distances), _angles(teacher, teacher_distances))
+    return distance, angle
 
 
-def _relative_distances(features: Tensor) -> Tensor:
+def _distances(features: Tensor) -> Tensor:
     # Computed from differences: by way of inner products, small distances would drown in rounding.
-    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    pairs = max(len(features) * (len(features) - 1), 1)
-    return distances / (distances.sum() / pairs).clamp_min(torch.finfo(features.dtype).tiny)
+    return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _angles(features: Tensor) -> Tensor:
-    directions = F.normalize(features.unsqueeze(0) - features.unsqueeze(1), dim=2)
-    return directions @ directions.transpose(1, 2)
+def _relative(distances: Tensor) -> Tensor:
+    pairs = max(len(distances) * (len(distances) - 1), 1)
+    return distances / (distances.sum() / pairs).clamp_min(torch.finfo(distances.dtype).tiny)
+
+
+def _angles(features: Tensor, distances: Tensor) -> Tensor:
+    """``cosines[i, j, k]`` of the angle at i between j and k; 0 where two of them are in the same place.
+
+    <i - j, i - k> = <i, i> - <i, j> - <i, k> + <j, k>: inner products of pictures, N^2 of them, make all N^3 angles
+    without N^2 difference vectors. Around the batch's mean, which changes no angle, they are small and exact.
+    """
+    centred = features - features.mean(dim=0)
+    inner = centred @ centred.T
+    apart = distances > 0
+    inverse = apart / distances.where(apart, 1)
+    to_side = inner.diagonal().unsqueeze(1) - inner
+    products = to_side.unsqueeze(2) - inner.unsqueeze(1) + inner.unsqueeze(0)
+    return products * inverse.unsqueeze(2) * inverse.unsqueeze(1)
 
 
 def probability_transfer_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
