@@ -23,7 +23,7 @@ def print_training(result: Result) -> None:
     for member in result.get("members", [result]):
         _print_one_training(console, member)
     if "members" in result:
-        _line(
+        print_line(
             console,
             f"Together, by their averaged probabilities: test accuracy {result['accuracy']:.2%} "
             f"({result['error_count']:,} errors) after {result['train_seconds']:.1f} s.",
@@ -41,31 +41,12 @@ def _print_one_training(console: Console, result: Result) -> None:
         row = (f"{epoch['loss']:.4f}", f"{epoch['accuracy']:.2%}", f"{epoch['seconds']:.1f}")
         table.add_row(str(epoch["epoch"]), *row)
     console.print(table)
-    _line(
+    print_line(
         console,
         f"Test accuracy {result['accuracy']:.2%} ({result['error_count']:,} errors in {result['test_images']:,} "
         f"pictures) after {result['train_seconds']:.1f} s.",
     )
-    _line(console, f"Saved to {result['checkpoint']}")
-
-
-def print_evaluation(result: Result) -> None:
-    """Quality of the networks, side by side."""
-    console = Console()
-    title = f"Quality on {result['dataset']}: {result['test_images']:,} test pictures"
-    rows: list[Row] = [
-        ("Architecture", lambda model: str(model["architecture"])),
-        ("Trained by", lambda model: str(model["method"])),
-        ("Accuracy", lambda model: f"{model['accuracy']:.2%}"),
-        ("Errors", lambda model: f"{model['error_count']:,}"),
-        ("NLL (nats)", lambda model: f"{model['nll']:.4f}"),
-        ("ECE (15 bins)", lambda model: f"{model['ece']:.4f}"),
-        ("Agreement with teacher", lambda model: "-" if model["agreement"] is None else f"{model['agreement']:.2%}"),
-        ("Weakest class", lambda model: _weakest_class(model, result["classes"])),
-        ("Parameters", lambda model: f"{model['parameters']:,}"),
-    ]
-    console.print(_side_by_side(title, result, rows))
-    _print_sources(console, result)
+    print_line(console, f"Saved to {result['checkpoint']}")
 
 
 def print_benchmark(result: Result) -> None:
@@ -82,17 +63,19 @@ def print_benchmark(result: Result) -> None:
         ("Pictures per second, batch 500", lambda model: f"{model['throughput_per_s']:,.0f}"),
         ("Whole test set (s)", lambda model: f"{model['test_set_seconds']:.3f}"),
     ]
-    console.print(_side_by_side(f"Cost on {result['dataset']}", result, rows))
+    console.print(side_by_side(f"Cost on {result['dataset']}", result, rows))
     if result["student_speedup"] is not None:
-        _line(console, f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher.")
+        print_line(
+            console, f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher."
+        )
         teacher, student = (next(m for m in result["models"] if m["role"] == role) for role in ("teacher", "student"))
         more = "more" if student["parameters"] > teacher["parameters"] else "fewer"
-        _line(
+        print_line(
             console,
             f"The student has {student['parameters'] / teacher['parameters']:.2f} times the teacher's parameters "
             f"({more}), and {student['macs'] / teacher['macs']:.2f} times its multiply-accumulates (MACs).",
         )
-    _print_sources(console, result)
+    print_sources(console, result)
 
 
 def print_readings(result: Result) -> None:
@@ -112,10 +95,11 @@ def print_readings(result: Result) -> None:
         else:
             table.add_row(escape(picture["file"]), "not read", "not read", "-")
     console.print(table)
-    _print_sources(console, result)
+    print_sources(console, result)
 
 
-def _side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
+def side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
+    """A column for each network, a row for each thing that is said of it."""
     table = Table(title=title, caption=result["device_name"], min_width=len(title))
     table.add_column("")
     for model in result["models"]:
@@ -125,14 +109,15 @@ def _side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
     return table
 
 
-def _print_sources(console: Console, result: Result) -> None:
+def print_sources(console: Console, result: Result) -> None:
+    """The checkpoints that a table speaks of."""
     for model in result["models"]:
         origin = " (ships with kd)" if model["shipped"] else ""
-        _line(console, f"{model['role'].capitalize()}: {model['checkpoint']}{origin}")
+        print_line(console, f"{model['role'].capitalize()}: {model['checkpoint']}{origin}")
 
 
-def _line(console: Console, text: str) -> None:
-    """A line that is not wrapped, so that a path in it can be copied, and not coloured by what it looks like."""
+def print_line(console: Console, text: str) -> None:
+    """Print a line that is not wrapped, so that a path in it can be copied, and not coloured by what it looks like."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -145,10 +130,3 @@ def _method(result: Result) -> str:
     if "train_fraction" in result:
         how += f", {result['train_fraction']:.3g} of the labels"
     return f"{how} ({options})" if options else how
-
-
-def _weakest_class(model: Result, classes: list[str]) -> str:
-    accuracy, name = min(
-        (a, name) for a, name in zip(model["per_class_accuracy"], classes, strict=True) if a is not None
-    )
-    return f"{name} ({accuracy:.2%})"
