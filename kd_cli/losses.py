@@ -1,23 +1,49 @@
 """Distillation losses: pure functions of tensors, each with the paper and the equation that it follows.
 
 In all of them N is the batch, gradients flow into the student's tensor (and into projections made from it), and the
-result is a scalar, or a pair of scalars where the paper weighs two parts. Every loss is finite, and so are its
-gradients, for a batch of one and for logits of +-1e4. The weights are not here but in `methods`.
+result is a scalar. Every loss is finite, and so are its
+gradients, for a batch of one and for logits of +-1e4. Default weights are not here but in `methods`.
+
+Losses of logits compute their gradient beside their value: both share most of the arithmetic, and for a batch of 64x10
+autograd's bookkeeping would take several times as long as that arithmetic. No second derivatives, therefore.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MASKED = -1e30
 """A logit that no other logit can lose against. Finite, because 0 * infinity is not a number."""
 
 
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient with respect to ``logits`` is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+        return outer * ctx.gradient, None, None
+
+
+def _with_gradient(logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    known: Tensor = _WithGradient.apply(logits, value, gradient)
+    return known
+
+
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """``T^2 * KL(softmax(teacher / T) || softmax(student / T))``, averaged over the batch.
 
     Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", section 2. The factor ``T^2`` keeps the
-    size of the gradients independent of the temperature (equation 4), so that `alpha` means the same at every T.
+    size of the gradients independent of the temperature (equation 4), so that `alpha` means the same at every T. The
+    gradient is ``T / N * (softmax(student / T) - softmax(teacher / T))`` (equation 2).
 
     Args:
         student_logits: (N, classes); gradients flow into these.
@@ -27,9 +53,14 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     Returns:
         A scalar, zero where the two distributions are equal.
     """
-    student = F.log_softmax(student_logits / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    return _kl(student, teacher) * temperature**2
+    return _with_gradient(student_logits, *_soft_target(student_logits, teacher_logits, temperature))
+
+
+def _soft_target(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    logs = F.log_softmax(_both(student_logits, teacher_logits) / temperature, dim=2)
+    student, teacher = logs.exp()
+    scale = temperature / len(student_logits)
+    return _divergence(teacher, logs) * (scale * temperature), (student - teacher) * scale
 
 
 def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -40,41 +71,47 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     return F.mse_loss(student_logits, teacher_logits, reduction="sum") / (2 * len(student_logits))
 
 
-def decoupled_losses(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """The two parts of the soft-target loss: how probable the labelled class is, and how the others share the rest.
+def decoupled_loss(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float, target: float, others: float
+) -> Tensor:
+    """The soft-target loss in two parts: how probable the labelled class is, and how the others share the rest.
 
-    Zhao et al. 2022, "Decoupled Knowledge Distillation", equation 6: target-class distillation (TCKD) is the KL between
-    the binary distributions (labelled class, any other), non-target-class distillation (NCKD) that between the
-    distributions over the other classes. Both carry T^2. The paper adds them with weights of their own (equation 7);
-    with weight 1 and with the teacher's share of the other classes they are `soft_target_loss` again.
+    Zhao et al. 2022, "Decoupled Knowledge Distillation", equations 6 and 7: target-class distillation (TCKD) is the KL
+    between the binary distributions b = (labelled class, any other), non-target-class distillation (NCKD) that between
+    the distributions q over the other classes. Both carry T^2. With weight 1 for the first, and the teacher's share of
+    the other classes for the second, this is `soft_target_loss` again.
+
+    The logits reach b as the labelled one and as the log-sum-exp of the others, whose gradient is q. So TCKD has the
+    gradient ``T / N * (b_student - b_teacher) * (1 at the label, -q_student elsewhere)``, with b the labelled class's
+    probability, and NCKD has ``T / N * (q_student - q_teacher)``.
 
     Args:
         student_logits: (N, classes).
         teacher_logits: (N, classes).
         labels: (N,), int64.
         temperature: T > 0.
-
-    Returns:
-        TCKD and NCKD.
+        target: weight of TCKD (alpha in the paper).
+        others: weight of NCKD (beta in the paper).
     """
-    label = F.one_hot(labels, student_logits.shape[1]).bool()
-    student_binary, student_others = _decouple(student_logits / temperature, label)
-    teacher_binary, teacher_others = _decouple(teacher_logits / temperature, label)
-    scale = temperature**2
-    return _kl(student_binary, teacher_binary) * scale, _kl(student_others, teacher_others) * scale
+    logits = _both(student_logits, teacher_logits) / temperature
+    label = labels.view(1, -1, 1).expand(2, -1, 1)
+    # The other classes' share is any other class's logit without its log-probability among the others; take the next.
+    any_other = (label + 1) % logits.shape[2]
+    log_q = F.log_softmax(logits.scatter(2, label, MASKED), dim=2)
+    share = logits.gather(2, any_other) - log_q.gather(2, any_other)
+    log_b = F.log_softmax(torch.cat([logits.gather(2, label), share], dim=2), dim=2)
+    (b_student, b_teacher), (q_student, q_teacher) = log_b.exp(), log_q.exp()
+    scale = temperature / len(student_logits)
+    tckd = _divergence(b_teacher, log_b) * (target * scale * temperature)
+    nckd = _divergence(q_teacher, log_q) * (others * scale * temperature)
+    more = (b_student - b_teacher)[:, :1] * (target * scale)
+    gradient = ((q_student - q_teacher) * (others * scale)).addcmul_(q_student, more, value=-1)
+    return _with_gradient(student_logits, tckd + nckd, gradient.scatter_(1, label[0], more))
 
 
-def _decouple(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of (labelled class, any other), (N, 2), and of the other classes among themselves."""
-    others = logits.masked_fill(label, MASKED)
-    rest = others.logsumexp(dim=1, keepdim=True)
-    target = logits[label].unsqueeze(1)
-    return F.log_softmax(torch.cat([target, rest], dim=1), dim=1), others - rest
-
-
-def relation_losses(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def relation_loss(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, between: float, within: float
+) -> Tensor:
     """``T^2 * (1 - Pearson correlation)`` of the softened probabilities, between classes and within each class.
 
     Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher" (DIST), equations 8 (inter-class: each picture's
@@ -85,19 +122,30 @@ def relation_losses(student_logits: Tensor, teacher_logits: Tensor, temperature:
         student_logits: (N, classes).
         teacher_logits: (N, classes).
         temperature: T > 0.
-
-    Returns:
-        The inter-class and the intra-class loss.
+        between: weight of the inter-class part (beta in the paper).
+        within: weight of the intra-class part (gamma in the paper).
     """
-    student = F.softmax(student_logits / temperature, dim=1)
-    teacher = F.softmax(teacher_logits / temperature, dim=1)
-    scale = temperature**2
-    return _decorrelation(student, teacher, dim=1) * scale, _decorrelation(student, teacher, dim=0) * scale
+    probabilities = F.softmax(_both(student_logits, teacher_logits) / temperature, dim=2)
+    student = probabilities[0]
+    rows, rows_gradient = _decorrelation(probabilities, dim=2)
+    columns, columns_gradient = _decorrelation(probabilities, dim=1)
+    weighted = student * (rows_gradient * (between * temperature) + columns_gradient * (within * temperature))
+    gradient = weighted - student * weighted.sum(dim=1, keepdim=True)  # through the softmax
+    value = rows * (between * temperature**2) + columns * (within * temperature**2)
+    return _with_gradient(student_logits, value, gradient)
 
 
-def _decorrelation(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    centred = (a - a.mean(dim=dim, keepdim=True), b - b.mean(dim=dim, keepdim=True))
-    return 1 - F.cosine_similarity(*centred, dim=dim).mean()
+def _decorrelation(pair: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """1 - the mean correlation of the vectors along ``dim`` in a (2, N, classes) pair, and the first one's gradient.
+
+    With u and v the centred vectors at unit length, the correlation is <u, v>, and its gradient (v - <u, v> u) / |a|
+    with |a| the length that u had.
+    """
+    centred = pair - pair.mean(dim=dim, keepdim=True)
+    lengths = centred.norm(dim=dim, keepdim=True).clamp_min(1e-8)
+    u, v = centred / lengths
+    correlation = (u * v).sum(dim=dim - 1, keepdim=True)
+    return 1 - correlation.mean(), (correlation * u - v) / (lengths[0] * correlation.numel())
 
 
 def standardised_soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -105,14 +153,16 @@ def standardised_soft_target_loss(student_logits: Tensor, teacher_logits: Tensor
 
     Sun et al. 2024, "Logit Standardization in Knowledge Distillation", algorithm 1: the student need only match the
     order and the proportions of the teacher's logits, not their size.
+
+    A gradient g of the standardised logits z becomes ``(g - mean(g) - z * <g, z> / (classes - 1)) / deviation``.
     """
-    return soft_target_loss(_standardise(student_logits), _standardise(teacher_logits), temperature)
-
-
-def _standardise(logits: Tensor) -> Tensor:
-    variance, mean = torch.var_mean(logits, dim=1, keepdim=True)
-    # The square root has no gradient at 0, where all of a picture's logits are equal.
-    return (logits - mean) / (variance.clamp_min(1e-14).sqrt() + 1e-7)
+    both = _both(student_logits, teacher_logits)
+    deviations, means = torch.std_mean(both, dim=2, keepdim=True)
+    deviations = deviations + 1e-7  # the authors' guard for logits that are all equal
+    student, teacher = (both - means) / deviations
+    value, gradient = _soft_target(student, teacher, temperature)  # this gradient has mean 0 already
+    along = (gradient * student).sum(dim=1, keepdim=True) / (student.shape[1] - 1)
+    return _with_gradient(student_logits, value, (gradient - student * along) / deviations[0])
 
 
 def hint_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -261,6 +311,11 @@ def contrastive_loss(positive: Tensor, negatives: Tensor, noise: float) -> Tenso
     return (right + wrong).mean()
 
 
-def _kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of log-probabilities, (N, classes), averaged over the batch."""
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+def _both(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Student and teacher as one tensor, (2, N, classes): half the operations, without history."""
+    return torch.stack([student_logits.detach(), teacher_logits])
+
+
+def _divergence(teacher: Tensor, logs: Tensor) -> Tensor:
+    """Sum over the batch of KL(teacher || student), from the teacher's probabilities and the logarithms of both's."""
+    return torch.dot(teacher.flatten(), (logs[1] - logs[0]).flatten())

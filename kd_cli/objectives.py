@@ -8,6 +8,7 @@ criterion and teacher is timm's.)
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from kd_cli import losses
 from kd_cli.data import Batch
+from kd_cli.labels import NO_LABEL
 from kd_cli.methods import Choice, MethodName, Tap
 from kd_cli.networks import Network
 from kd_cli.projections import Contrast, Hint, Variational
@@ -31,16 +33,16 @@ class Step:
     @property
     def loss(self) -> Tensor:
         """The scalar to minimise: the sum of the terms."""
-        return torch.stack(list(self.terms.values())).sum() if len(self.terms) > 1 else next(iter(self.terms.values()))
+        return reduce(torch.add, self.terms.values())
 
 
 Objective = Callable[[Network, Batch], Step]
 
-LogitTerms = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
-"""Student's logits, teacher's logits, labels -> the weighted terms of a method."""
+LogitLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Student's logits, teacher's logits, labels -> a method's loss, weighted."""
 
-FeatureTerms = Callable[[Tensor, Tensor, Batch], dict[str, Tensor]]
-"""Student's features, teacher's features, batch -> the weighted terms of a method."""
+FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Student's features, teacher's features, the pictures' rows in the training split -> a method's loss, weighted."""
 
 
 def from_labels(network: Network, batch: Batch) -> Step:
@@ -49,43 +51,63 @@ def from_labels(network: Network, batch: Batch) -> Step:
     return Step(logits, {"labels": F.cross_entropy(logits, batch.labels)})
 
 
-def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over the pictures that have a label, 0 without any; -100 stands for no label."""
-    labelled = (labels >= 0).sum().clamp_min(1)
-    return F.cross_entropy(logits, labels, reduction="sum") / labelled
+@dataclass(frozen=True)
+class Labels:
+    """The labels' part of a distillation: cross-entropy times a weight.
+
+    Where some pictures have no label, the mean is over those that do, and 0 for a batch without any.
+    """
+
+    weight: float
+    complete: bool
+
+    def add_to(self, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+        """Add the term, unless it weighs nothing."""
+        if self.weight == 0:
+            return
+        if self.complete:
+            loss = F.cross_entropy(logits, labels)
+        else:
+            known = (labels != NO_LABEL).sum().clamp_min(1)
+            loss = F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum") / known
+        terms["labels"] = weigh(self.weight, loss)
+
+
+def weigh(weight: float, loss: Tensor) -> Tensor:
+    """``weight * loss``, without an operation where the weight is 1: on small networks each one counts."""
+    return loss if weight == 1 else weight * loss
 
 
 @dataclass(frozen=True)
 class LogitDistillation:
-    """A loss between the student's logits and the teacher's, and the labels' with a weight of its own."""
+    """A loss between the student's logits and the teacher's, and the labels' part."""
 
     teacher: Teacher
-    compare: LogitTerms
-    label_weight: float
+    compare: LogitLoss
+    labels: Labels
 
     def __call__(self, network: Network, batch: Batch) -> Step:
         """One forward pass of the student, compared with the teacher and with the labels."""
         logits = network(batch.images)
-        terms = self.compare(logits, self.teacher(batch), batch.labels)
-        if self.label_weight > 0:
-            terms["labels"] = self.label_weight * label_loss(logits, batch.labels)
+        terms = {"teacher": self.compare(logits, self.teacher(batch), batch.labels)}
+        self.labels.add_to(terms, logits, batch.labels)
         return Step(logits, terms)
 
 
 class FeatureDistillation(nn.Module):
     """A loss between features inside the student and inside the teacher, added to the labels'."""
 
-    def __init__(self, teacher: Teacher, tap: Tap, compare: FeatureTerms, label_weight: float) -> None:
+    def __init__(self, teacher: Teacher, tap: Tap, compare: FeatureLoss, labels: Labels) -> None:
         super().__init__()
-        self.teacher, self.tap, self.label_weight = teacher, tap, label_weight
+        self.teacher, self.tap, self.labels = teacher, tap, labels
         self.compare = compare  # where this is a module, its parameters are this objective's
 
     def forward(self, network: Network, batch: Batch) -> Step:
         """One forward pass of the student, compared with the teacher and with the labels."""
         features = network.forward_features(batch.images)
         *_, logits = features.values()
-        terms = self.compare(read(self.tap, features), self.teacher(batch), batch)
-        terms["labels"] = self.label_weight * label_loss(logits, batch.labels)
+        terms = {"teacher": self.compare(read(self.tap, features), self.teacher(batch), batch.index)}
+        self.labels.add_to(terms, logits, batch.labels)
         return Step(logits, terms)
 
 
@@ -98,11 +120,11 @@ def bind(choice: Choice, teaching: Teaching | None, network: Network, seed: int)
     if teaching is None or choice.method.tap is Tap.nothing:
         return from_labels
     tap = choice.method.tap
+    labels = Labels(choice.label_weight, complete=bool((teaching.split.labels != NO_LABEL).all()))
     if tap is Tap.logits:
-        teacher = teaching.logits(_averaged_at(choice))
-        return LogitDistillation(teacher, _logit_terms(choice), choice.label_weight)
-    compare = _feature_terms(choice, teaching, network, seed)
-    return FeatureDistillation(teaching.features(tap), tap, compare, choice.label_weight)
+        return LogitDistillation(teaching.logits(_averaged_at(choice)), _logit_loss(choice), labels)
+    compare = _feature_loss(choice, teaching, network, seed)
+    return FeatureDistillation(teaching.features(tap), tap, compare, labels)
 
 
 def _averaged_at(choice: Choice) -> float | None:
@@ -110,26 +132,24 @@ def _averaged_at(choice: Choice) -> float | None:
     return None if choice.name is MethodName.mse else choice.values.get("temperature", 1.0)
 
 
-def _logit_terms(choice: Choice) -> LogitTerms:
+def _logit_loss(choice: Choice) -> LogitLoss:
     options = choice.values
     temperature, weight, beta = options.get("temperature", 1.0), options.get("weight", 1.0), options.get("beta", 1.0)
 
-    def soft_targets(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        return {"teacher": options.get("alpha", 1.0) * losses.soft_target_loss(student, teacher, temperature)}
+    def soft_targets(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return weigh(options.get("alpha", 1.0), losses.soft_target_loss(student, teacher, temperature))
 
-    def logit_matching(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        return {"teacher": weight * losses.logit_matching_loss(student, teacher)}
+    def logit_matching(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return weigh(weight, losses.logit_matching_loss(student, teacher))
 
-    def decoupled(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        target, others = losses.decoupled_losses(student, teacher, labels, temperature)
-        return {"target class": weight * target, "other classes": beta * others}
+    def decoupled(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return losses.decoupled_loss(student, teacher, labels, temperature, weight, beta)
 
-    def relations(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        between, within = losses.relation_losses(student, teacher, temperature)
-        return {"between classes": weight * between, "within classes": beta * within}
+    def relations(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return losses.relation_loss(student, teacher, temperature, weight, beta)
 
-    def standardised(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        return {"teacher": weight * losses.standardised_soft_target_loss(student, teacher, temperature)}
+    def standardised(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return weigh(weight, losses.standardised_soft_target_loss(student, teacher, temperature))
 
     return {
         MethodName.kl: soft_targets,
@@ -156,19 +176,19 @@ class _Weighted(nn.Module):
         super().__init__()
         self.weight, self.loss = weight, loss
 
-    def forward(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"teacher": self.weight * self.loss(student, teacher, batch.index)}
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+        return weigh(self.weight, self.loss(student, teacher, index))
 
 
-def _feature_terms(choice: Choice, teaching: Teaching, network: Network, seed: int) -> FeatureTerms:
+def _feature_loss(choice: Choice, teaching: Teaching, network: Network, seed: int) -> FeatureLoss:
     weight, beta = choice.values["weight"], choice.values.get("beta", 1.0)
 
-    def plain(student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"teacher": weight * PLAIN_FEATURE_LOSSES[choice.name](student, teacher)}
+    def plain(student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+        return weigh(weight, PLAIN_FEATURE_LOSSES[choice.name](student, teacher))
 
-    def relational(student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def relational(student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         distance, angle = losses.relational_losses(student, teacher)
-        return {"distances": weight * distance, "angles": beta * angle}
+        return weigh(weight, distance) + weigh(beta, angle)
 
     if choice.name in PLAIN_FEATURE_LOSSES:
         return plain

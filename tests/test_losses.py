@@ -46,7 +46,7 @@ def assert_same(ours: Loss, theirs: Loss, student: Tensor, teacher: Tensor) -> N
     value, gradient = value_and_gradient(ours, student, teacher)
     expected_value, expected_gradient = value_and_gradient(theirs, student, teacher)
     torch.testing.assert_close(value, expected_value, rtol=1e-5, atol=1e-12)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-9 * float(gradient.abs().max()) + 1e-12)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-7 * float(gradient.abs().max()) + 1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -71,53 +71,45 @@ class TestLogitLossesEqualTheirPublishedForm:
     def test_relations(self, shape: tuple[int, int], temperature: float) -> None:
         reference = mid_level.DISTLoss(*WHERE, beta=2.0, gamma=3.0, tau=temperature)
 
-        def ours(s: Tensor, t: Tensor) -> Tensor:
-            inter, intra = losses.relation_losses(s, t, temperature)
-            return 2 * inter + 3 * intra
+        assert_same(
+            lambda s, t: losses.relation_loss(s, t, temperature, 2.0, 3.0),
+            lambda s, t: published(reference, s, t),
+            *pair(shape),
+        )
 
-        assert_same(ours, lambda s, t: published(reference, s, t), *pair(shape))
-
-    def test_decoupled_target_class(self, shape: tuple[int, int], temperature: float) -> None:
+    @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 8.0)])
+    def test_decoupled(self, shape: tuple[int, int], temperature: float, weights: tuple[float, float]) -> None:
         student, teacher = pair(shape)
         labels = labels_for(student)
         assert_same(
-            lambda s, t: losses.decoupled_losses(s, t, labels, temperature)[0],
-            lambda s, t: decoupled_by_the_paper(s, t, labels, temperature)[0],
+            lambda s, t: losses.decoupled_loss(s, t, labels, temperature, *weights),
+            lambda s, t: decoupled_by_the_paper(s, t, labels, temperature, *weights),
             student,
             teacher,
         )
 
-    def test_decoupled_other_classes(self, shape: tuple[int, int], temperature: float) -> None:
-        student, teacher = pair(shape)
-        labels = labels_for(student)
-        assert_same(
-            lambda s, t: losses.decoupled_losses(s, t, labels, temperature)[1],
-            lambda s, t: decoupled_by_the_paper(s, t, labels, temperature)[1],
-            student,
-            teacher,
-        )
-
-    def test_decoupled_parts_add_up_to_the_soft_target_loss(self, shape: tuple[int, int], temperature: float) -> None:
+    def test_decoupled_parts_make_up_the_soft_target_loss(self, shape: tuple[int, int], temperature: float) -> None:
         """Equation 5 of the paper, picture by picture: KD = TCKD + (1 - p_teacher(label)) * NCKD."""
         student, teacher = pair(shape)
         for s, t, label in zip(student[:, None], teacher[:, None], labels_for(student)[:, None], strict=True):
-            target, others = losses.decoupled_losses(s, t, label, temperature)
-            rest = 1 - (t / temperature).softmax(dim=1)[0, label]
-            torch.testing.assert_close(target + rest * others, losses.soft_target_loss(s, t, temperature)[None])
+            rest = 1 - (t / temperature).softmax(dim=1)[0, int(label)].item()
+            decoupled = losses.decoupled_loss(s, t, label, temperature, 1.0, rest)
+            torch.testing.assert_close(decoupled, losses.soft_target_loss(s, t, temperature))
 
 
-def decoupled_by_the_paper(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def decoupled_by_the_paper(
+    s: Tensor, t: Tensor, labels: Tensor, temperature: float, alpha: float, beta: float
+) -> Tensor:
     """Zhao et al. 2022, section 3.1, in probabilities, one picture after the other."""
-    target, others = [], []
+    parts = []
     for logits_s, logits_t, label in zip(s, t, labels.tolist(), strict=True):
         p_s, p_t = (logits_s / temperature).exp(), (logits_t / temperature).exp()
         p_s, p_t = p_s / p_s.sum(), p_t / p_t.sum()
         rest = [i for i in range(len(p_s)) if i != label]
         b_s, b_t = (torch.stack([p[label], p[rest].sum()]) for p in (p_s, p_t))
         q_s, q_t = (p[rest] / p[rest].sum() for p in (p_s, p_t))
-        target.append((b_t * (b_t / b_s).log()).sum())
-        others.append((q_t * (q_t / q_s).log()).sum())
-    return torch.stack(target).mean() * temperature**2, torch.stack(others).mean() * temperature**2
+        parts.append(alpha * (b_t * (b_t / b_s).log()).sum() + beta * (q_t * (q_t / q_s).log()).sum())
+    return torch.stack(parts).mean() * temperature**2
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -214,10 +206,10 @@ def test_contrastive_equals_its_published_form(size: int, negatives: int) -> Non
 LOGIT_LOSSES: dict[str, Loss] = {
     "soft targets": lambda s, t: losses.soft_target_loss(s, t, 4.0),
     "logit matching": losses.logit_matching_loss,
-    "target class": lambda s, t: losses.decoupled_losses(s, t, labels_for(s), 4.0)[0],
-    "other classes": lambda s, t: losses.decoupled_losses(s, t, labels_for(s), 4.0)[1],
-    "between classes": lambda s, t: losses.relation_losses(s, t, 4.0)[0],
-    "within classes": lambda s, t: losses.relation_losses(s, t, 4.0)[1],
+    "target class": lambda s, t: losses.decoupled_loss(s, t, labels_for(s), 4.0, 1.0, 0.0),
+    "other classes": lambda s, t: losses.decoupled_loss(s, t, labels_for(s), 4.0, 0.0, 1.0),
+    "between classes": lambda s, t: losses.relation_loss(s, t, 4.0, 1.0, 0.0),
+    "within classes": lambda s, t: losses.relation_loss(s, t, 4.0, 0.0, 1.0),
     "standardised": lambda s, t: losses.standardised_soft_target_loss(s, t, 2.0),
 }
 FEATURE_LOSSES: dict[str, Loss] = {
