@@ -137,7 +137,7 @@ def _logit_loss(choice: Choice) -> LogitLoss:
     temperature, weight, beta = options.get("temperature", 1.0), options.get("weight", 1.0), options.get("beta", 1.0)
 
     def soft_targets(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return weigh(options.get("alpha", 1.0), losses.soft_target_loss(student, teacher, temperature))
+        return losses.soft_target_loss(student, teacher, temperature, options.get("alpha", 1.0))
 
     def logit_matching(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         return weigh(weight, losses.logit_matching_loss(student, teacher))
@@ -149,7 +149,7 @@ def _logit_loss(choice: Choice) -> LogitLoss:
         return losses.relation_loss(student, teacher, temperature, weight, beta)
 
     def standardised(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return weigh(weight, losses.standardised_soft_target_loss(student, teacher, temperature))
+        return losses.standardised_soft_target_loss(student, teacher, temperature, weight)
 
     return {
         MethodName.kl: soft_targets,
