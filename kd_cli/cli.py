@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from kd_cli import __version__
+from kd_cli.grid import make_grid
 from kd_cli.methods import METHODS, Choice, MethodName, choose, require_possible
 from kd_cli.settings import (
+    Cost,
     DatasetName,
     DeviceName,
     KdError,
@@ -108,6 +110,46 @@ CheckpointsArgument = Annotated[
 ]
 
 
+def _listed(text: str, read: Callable[[str], Any]) -> list[Any]:
+    """The parts of a comma-separated list, each one once."""
+    return list(dict.fromkeys(read(part.strip()) for part in text.split(",") if part.strip()))
+
+
+def _methods(text: str) -> list[MethodName]:
+    def read(part: str) -> MethodName:
+        if part not in [name.value for name in MethodName]:
+            raise typer.BadParameter(f"unknown method {part!r}: use {', '.join(name.value for name in MethodName)}.")
+        return MethodName(part)
+
+    return _listed(text, read)
+
+
+def _students(text: str) -> list[Spec]:
+    return _listed(text, _architecture)
+
+
+def _numbers(text: str) -> list[float]:
+    def read(part: str) -> float:
+        try:
+            return float(part)
+        except ValueError:
+            raise typer.BadParameter(f"{part!r} is no number.") from None
+
+    return _listed(text, read)
+
+
+def _temperatures(text: str) -> list[float]:
+    return [value for value in _numbers(text) if _positive(value)]
+
+
+def _alphas(text: str) -> list[float]:
+    values = _numbers(text)
+    for value in values:
+        if not 0 <= value <= 1:
+            raise typer.BadParameter(f"alpha {value:g} is not between 0 and 1.")
+    return values
+
+
 @app.callback(invoke_without_command=True)
 def _kd(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     if version:
@@ -192,6 +234,75 @@ def distill(
     budget = LabelBudget(train_fraction, transfer)
     result = recipes.distill(place, student, settings, choice, teacher or [], ensemble, budget, output)
     _show(result, report.print_training, json)
+
+
+@app.command()
+def compare(
+    methods: Annotated[
+        str, typer.Option(metavar="NAME,...", callback=_methods, help="Methods; see kd distill --help.")
+    ] = "kd",
+    students: Annotated[
+        str, typer.Option(metavar="SPEC,...", callback=_students, help="Students, e.g. mlp-16,mlp-128,cnn-8.")
+    ] = "mlp-128",
+    temperatures: Annotated[
+        str,
+        typer.Option(metavar="T,...", callback=_temperatures, help="For methods that have one. Default: their own."),
+    ] = "",
+    alphas: Annotated[
+        str, typer.Option(metavar="A,...", callback=_alphas, help="For methods that have one. Default: their own.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each; their seeds start at --seed.")] = 5,
+    teacher: TeachersOption = None,
+    ensemble: EnsembleOption = 1,
+    train_fraction: FractionOption = 1.0,
+    transfer: TransferOption = Transfer.labelled,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time, each with one thread. Default: one per core.")
+    ] = None,
+    results_dir: Annotated[
+        Path, typer.Option(envvar="KD_RESULTS_DIR", help="Where finished runs are kept: none is done twice.")
+    ] = Path("results"),
+    csv: Annotated[Path | None, typer.Option(help="Write the table there, too.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy against cost there: PNG, SVG or PDF.")] = None,
+    plot_cost: Annotated[Cost, typer.Option(help="What --plot takes for cost.")] = Cost.macs,
+    dataset: DatasetOption = DatasetName.auto,
+    data_dir: DataDirOption = Path("data"),
+    models_dir: ModelsDirOption = Path("models"),
+    epochs: EpochsOption = DEFAULTS.epochs,
+    batch_size: BatchSizeOption = DEFAULTS.batch_size,
+    lr: LrOption = DEFAULTS.lr,
+    schedule: ScheduleOption = DEFAULTS.schedule,
+    augment: AugmentOption = DEFAULTS.augment,
+    seed: SeedOption = DEFAULTS.seed,
+    device: DeviceOption = DeviceName.auto,
+    json: JsonOption = False,
+) -> None:
+    """Did it help? Train every method, student and seed, and compare each with the same student from labels alone."""
+    if teacher and ensemble > 1:
+        raise typer.BadParameter("give --teacher or --ensemble, not both.")
+    lists: tuple[Any, Any, Any, Any] = (methods, students, temperatures, alphas)  # lists, by their callbacks
+    try:
+        make_grid(*lists)
+    except KdError as error:
+        raise typer.BadParameter(str(error)) from None
+    from kd_cli import report_comparison
+    from kd_cli.compare import Comparison
+    from kd_cli.compare import compare as carry_out
+    from kd_cli.context import Place
+
+    report_comparison.require_ready(csv, plot)
+    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
+    place = Place(dataset, data_dir, models_dir, device)
+    budget = LabelBudget(train_fraction, transfer)
+    result = carry_out(
+        place, Comparison(*lists, seeds=seeds), settings, budget, results_dir, teacher or [], ensemble, jobs
+    )
+    _show(result, report_comparison.print_comparison, json)
+    report_comparison.write(result, csv, plot, plot_cost)
+    for failure in result["failed"]:
+        _complain(f"{failure['run']}: {failure['error']}")
+    if result["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command()

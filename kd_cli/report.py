@@ -23,7 +23,7 @@ def print_training(result: Result) -> None:
     for member in result.get("members", [result]):
         _print_one_training(console, member)
     if "members" in result:
-        _line(
+        print_line(
             console,
             f"Together, by their averaged probabilities: test accuracy {result['accuracy']:.2%} "
             f"({result['error_count']:,} errors) after {result['train_seconds']:.1f} s.",
@@ -41,12 +41,12 @@ def _print_one_training(console: Console, result: Result) -> None:
         row = (f"{epoch['loss']:.4f}", f"{epoch['accuracy']:.2%}", f"{epoch['seconds']:.1f}")
         table.add_row(str(epoch["epoch"]), *row)
     console.print(table)
-    _line(
+    print_line(
         console,
         f"Test accuracy {result['accuracy']:.2%} ({result['error_count']:,} errors in {result['test_images']:,} "
         f"pictures) after {result['train_seconds']:.1f} s.",
     )
-    _line(console, f"Saved to {result['checkpoint']}")
+    print_line(console, f"Saved to {result['checkpoint']}")
 
 
 def print_evaluation(result: Result) -> None:
@@ -84,10 +84,12 @@ def print_benchmark(result: Result) -> None:
     ]
     console.print(_side_by_side(f"Cost on {result['dataset']}", result, rows))
     if result["student_speedup"] is not None:
-        _line(console, f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher.")
+        print_line(
+            console, f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher."
+        )
         teacher, student = (next(m for m in result["models"] if m["role"] == role) for role in ("teacher", "student"))
         more = "more" if student["parameters"] > teacher["parameters"] else "fewer"
-        _line(
+        print_line(
             console,
             f"The student has {student['parameters'] / teacher['parameters']:.2f} times the teacher's parameters "
             f"({more}), and {student['macs'] / teacher['macs']:.2f} times its multiply-accumulates (MACs).",
@@ -128,11 +130,11 @@ def _side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
 def _print_sources(console: Console, result: Result) -> None:
     for model in result["models"]:
         origin = " (ships with kd)" if model["shipped"] else ""
-        _line(console, f"{model['role'].capitalize()}: {model['checkpoint']}{origin}")
+        print_line(console, f"{model['role'].capitalize()}: {model['checkpoint']}{origin}")
 
 
-def _line(console: Console, text: str) -> None:
-    """A line that is not wrapped, so that a path in it can be copied, and not coloured by what it looks like."""
+def print_line(console: Console, text: str) -> None:
+    """Print a line that is not wrapped, so that a path in it can be copied, and not coloured by what it looks like."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

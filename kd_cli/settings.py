@@ -39,6 +39,13 @@ class Schedule(str, Enum):
     one_cycle = "one-cycle"
 
 
+class Cost(str, Enum):
+    """What a picture of a comparison shows accuracy against."""
+
+    macs = "macs"
+    parameters = "parameters"
+
+
 class Role(str, Enum):
     """The part that a network plays; also the name of its checkpoint file."""
 
