@@ -6,6 +6,7 @@ Nothing slow is imported before a command runs, so that help and usage errors ap
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -308,6 +309,7 @@ def compare(
 @app.command()
 def evaluate(
     checkpoints: CheckpointsArgument = None,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Show which classes are taken for which.")] = False,
     dataset: DatasetOption = DatasetName.auto,
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
@@ -315,11 +317,13 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy, calibration and agreement on the test set."""
-    from kd_cli import measure, report
+    from kd_cli import measure, report_quality
     from kd_cli.context import Place
 
     place = Place(dataset, data_dir, models_dir, device)
-    _show(measure.evaluate(place, checkpoints or []), report.print_evaluation, json)
+    _show(
+        measure.evaluate(place, checkpoints or []), partial(report_quality.print_evaluation, confusion=confusion), json
+    )
 
 
 @app.command()

@@ -10,9 +10,12 @@ from kd_cli import data, device
 from kd_cli.checkpoint import Checkpoint, find, load_checkpoint
 from kd_cli.context import Place, Result, follow, heading, identify, require_fit
 from kd_cli.data import Dataset
-from kd_cli.evaluate import measure_quality
+from kd_cli.evaluate import find_disagreements, measure_quality
 from kd_cli.networks import compute_logits, count_parameters
 from kd_cli.settings import Role
+
+DISAGREEMENTS = 10
+"""How many of a student's disagreements with its teacher are shown."""
 
 
 def evaluate(place: Place, paths: Sequence[Path]) -> Result:
@@ -26,6 +29,11 @@ def evaluate(place: Place, paths: Sequence[Path]) -> Result:
         identify(checkpoint) | {"parameters": count_parameters(checkpoint.network)} | asdict(quality)
         for checkpoint, quality in zip(checkpoints, qualities, strict=True)
     ]
+    for model, own in zip(models, logits, strict=True):
+        model["disagreements"] = None
+        if reference is not None and model["role"] == Role.student.value:
+            found = find_disagreements(own, reference, dataset.test.labels, DISAGREEMENTS)
+            model["disagreements"] = [asdict(each) for each in found]
     return heading(dataset) | {"test_images": len(dataset.test), "classes": list(dataset.classes), "models": models}
 
 

@@ -49,25 +49,6 @@ def _print_one_training(console: Console, result: Result) -> None:
     print_line(console, f"Saved to {result['checkpoint']}")
 
 
-def print_evaluation(result: Result) -> None:
-    """Quality of the networks, side by side."""
-    console = Console()
-    title = f"Quality on {result['dataset']}: {result['test_images']:,} test pictures"
-    rows: list[Row] = [
-        ("Architecture", lambda model: str(model["architecture"])),
-        ("Trained by", lambda model: str(model["method"])),
-        ("Accuracy", lambda model: f"{model['accuracy']:.2%}"),
-        ("Errors", lambda model: f"{model['error_count']:,}"),
-        ("NLL (nats)", lambda model: f"{model['nll']:.4f}"),
-        ("ECE (15 bins)", lambda model: f"{model['ece']:.4f}"),
-        ("Agreement with teacher", lambda model: "-" if model["agreement"] is None else f"{model['agreement']:.2%}"),
-        ("Weakest class", lambda model: _weakest_class(model, result["classes"])),
-        ("Parameters", lambda model: f"{model['parameters']:,}"),
-    ]
-    console.print(_side_by_side(title, result, rows))
-    _print_sources(console, result)
-
-
 def print_benchmark(result: Result) -> None:
     """Cost of the networks, side by side, with the accuracy that it buys."""
     console = Console()
@@ -82,7 +63,7 @@ def print_benchmark(result: Result) -> None:
         ("Pictures per second, batch 500", lambda model: f"{model['throughput_per_s']:,.0f}"),
         ("Whole test set (s)", lambda model: f"{model['test_set_seconds']:.3f}"),
     ]
-    console.print(_side_by_side(f"Cost on {result['dataset']}", result, rows))
+    console.print(side_by_side(f"Cost on {result['dataset']}", result, rows))
     if result["student_speedup"] is not None:
         print_line(
             console, f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher."
@@ -94,7 +75,7 @@ def print_benchmark(result: Result) -> None:
             f"The student has {student['parameters'] / teacher['parameters']:.2f} times the teacher's parameters "
             f"({more}), and {student['macs'] / teacher['macs']:.2f} times its multiply-accumulates (MACs).",
         )
-    _print_sources(console, result)
+    print_sources(console, result)
 
 
 def print_readings(result: Result) -> None:
@@ -114,10 +95,11 @@ def print_readings(result: Result) -> None:
         else:
             table.add_row(escape(picture["file"]), "not read", "not read", "-")
     console.print(table)
-    _print_sources(console, result)
+    print_sources(console, result)
 
 
-def _side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
+def side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
+    """A column for each network, a row for each thing that is said of it."""
     table = Table(title=title, caption=result["device_name"], min_width=len(title))
     table.add_column("")
     for model in result["models"]:
@@ -127,7 +109,8 @@ def _side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
     return table
 
 
-def _print_sources(console: Console, result: Result) -> None:
+def print_sources(console: Console, result: Result) -> None:
+    """The checkpoints that a table speaks of."""
     for model in result["models"]:
         origin = " (ships with kd)" if model["shipped"] else ""
         print_line(console, f"{model['role'].capitalize()}: {model['checkpoint']}{origin}")
@@ -147,10 +130,3 @@ def _method(result: Result) -> str:
     if "train_fraction" in result:
         how += f", {result['train_fraction']:.3g} of the labels"
     return f"{how} ({options})" if options else how
-
-
-def _weakest_class(model: Result, classes: list[str]) -> str:
-    accuracy, name = min(
-        (a, name) for a, name in zip(model["per_class_accuracy"], classes, strict=True) if a is not None
-    )
-    return f"{name} ({accuracy:.2%})"
