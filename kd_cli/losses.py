@@ -5,7 +5,7 @@ result is a scalar. Every loss is finite, and so are its
 gradients, for a batch of one and for logits of +-1e4. Default weights are not here but in `methods`.
 
 Losses of logits compute their gradient beside their value: both share most of the arithmetic, and for a batch of 64x10
-autograd's bookkeeping would take several times as long as that arithmetic. No second derivatives, therefore.
+autograd's bookkeeping costs more than that arithmetic. No second derivatives, therefore.
 """
 
 from typing import Any

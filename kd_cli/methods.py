@@ -123,7 +123,7 @@ def choose(name: MethodName, given: Mapping[str, float | None]) -> Choice:
         if option not in defaults:
             takers = ", ".join(other.value for other, method in METHODS.items() if option in method.options)
             own = ", ".join(f"--{own}" for own in defaults) or "none"
-            raise KdError(f"--method {name.value} has no --{option} (its options: {own}); {takers} have one")
+            raise KdError(f"{name.value} has no --{option} (its options: {own}): leave it away, or use {takers}")
     if chosen.get("alpha") == 0:
         return FROM_LABELS
     return Choice(name, tuple({**defaults, **chosen}.items()))
