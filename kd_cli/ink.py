@@ -6,6 +6,7 @@ in one colour direction, whichever that is: dark on light, light on dark, and re
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from kd_cli.settings import KdError
@@ -14,16 +15,24 @@ Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 SMALL_PAGE = 160
-"""Pixels; a page with a shorter side is enlarged smoothly first, so that strokes are some pixels wide."""
+"""Pixels; a page with a shorter side than this is enlarged smoothly, so that strokes are some pixels wide."""
 
 FIT_SIDE = 64
-"""Pixels on the longer side of the small copy of the page to which the light is fitted."""
+"""Pixels on the longer side of the small copy of a page on which the light is studied."""
+
+WIDEST_STROKE = 0.45
+"""Of the page's shorter side; what is wider and differs from the paper is a shadow."""
 
 FAINTEST = 0.06
 """Contrast, of the full range, below which there is no ink."""
 
 NOISE_MARGIN = 4.5
 """Standard deviations of the paper's noise which ink exceeds: among 400,000 pixels of paper, about one does."""
+
+SOFT_EDGE = 0.06
+"""Of the page's shorter side; edges as soft as that are those of shadows."""
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
 def find_ink(page: Pixels) -> Pixels:
@@ -38,31 +47,29 @@ def find_ink(page: Pixels) -> Pixels:
     Raises:
         KdError: there is no ink on the page.
     """
-    page = _enlarge(page)
-    contrast, noise = _along_ink_colour(page - _paper(page))
-    digit = _digit(contrast, noise)
-    return _cut_out(contrast, digit)
-
-
-def _enlarge(page: Pixels) -> Pixels:
-    factor = -(-SMALL_PAGE // min(page.shape[:2]))
-    if factor == 1 or max(page.shape[:2]) >= 4 * SMALL_PAGE:
-        return page
-    return ndimage.zoom(page, (factor, factor, 1), order=3, mode="nearest", grid_mode=True)
+    contrast = _along_ink_colour(page - _paper(page))
+    noise = _noise(contrast)
+    contrast = _without_shadows(_enlarge(contrast))
+    lines = _ruled_lines(_smooth(contrast) > _level(contrast, noise) / 2)
+    if lines.any():
+        contrast = _erase(contrast, lines)
+    pieces = _Pieces(contrast, noise, _level(contrast, noise))
+    # Once more, with a level that fits the digit rather than the darkest speck.
+    pieces = _Pieces(contrast, noise, min(max(NOISE_MARGIN * noise, 0.35 * pieces.darkness()), 0.5 * pieces.darkness()))
+    return _cut_out(contrast, pieces.digit())
 
 
 def _paper(page: Pixels) -> Pixels:
-    """The colour that the paper has at each pixel: a smooth surface through what agrees with the page's border.
+    """The colour of the paper at each pixel: a smooth surface through what agrees with the page's border.
 
     A quadratic in the coordinates, per channel, by iteratively reweighted least squares with Cauchy's weights, so that
-    ink counts for little; then what is left of shadows, averaged over the paper alone.
+    ink counts for little.
     """
-    height, width = page.shape[:2]
-    step = -(-max(height, width) // FIT_SIDE)
+    step = -(-max(page.shape[:2]) // FIT_SIDE)
     small = _block_means(page, step)
-    basis = _quadratic(*small.shape[:2]).reshape(-1, 6)
-    colours = small.reshape(-1, 3)
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    colours = small.reshape(-1, 3)
+    basis = _quadratic(*small.shape[:2])
     surface = np.median(border, axis=0)
     spread = 0.1
     for _ in range(8):
@@ -71,80 +78,160 @@ def _paper(page: Pixels) -> Pixels:
         weighted = basis / (1 + (distance / spread) ** 2)[:, None]
         coefficients = np.linalg.lstsq(weighted.T @ basis, weighted.T @ colours, rcond=None)[0]
         surface = basis @ coefficients
-    fitted = surface.reshape(small.shape)
-    return ndimage.zoom(fitted, (height / small.shape[0], width / small.shape[1], 1), order=1, mode="nearest", grid_mode=True)
+    return (_quadratic(*page.shape[:2]) @ coefficients).reshape(page.shape)
 
 
 def _quadratic(height: int, width: int) -> Pixels:
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).astype(np.float32)
+    """The terms of a quadratic at each pixel of a page, whatever its resolution: (height * width, 6)."""
+    y = np.linspace(-1 + 1 / height, 1 - 1 / height, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1 + 1 / width, 1 - 1 / width, width, dtype=np.float32)[None]
+    terms = np.broadcast_arrays(np.float32(1), x, y, x * x, x * y, y * y)
+    return np.stack(terms, axis=-1).reshape(-1, 6)
+
+
+def _along_ink_colour(difference: Pixels) -> Pixels:
+    """Differences from the paper, (height, width, 3) -> how far each goes the ink's way, (height, width)."""
+    smooth = ndimage.gaussian_filter(difference, (1, 1, 0))
+    distance = np.linalg.norm(smooth, axis=2)
+    strongest = smooth[distance >= 0.5 * distance.max()]
+    _, _, directions = np.linalg.svd(strongest.T @ strongest)
+    contrast: Pixels = difference @ directions[0]
+    return contrast if (strongest @ directions[0]).sum() > 0 else -contrast
+
+
+def _without_shadows(contrast: Pixels) -> Pixels:
+    """Take away what is too wide for a stroke, by a morphological opening of a small copy of the page."""
+    step = -(-max(contrast.shape) // FIT_SIDE)
+    small = _block_means(contrast[..., None], step)[..., 0]
+    window = max(3, round(WIDEST_STROKE * min(small.shape)))
+    wide = ndimage.grey_opening(small, (window, window), mode="nearest")
+    wide = ndimage.gaussian_filter(wide, 1, mode="nearest")
+    flat = contrast - _resize(wide, contrast.shape, Image.Resampling.BILINEAR)
+    return flat - np.median(flat)
+
+
+def _enlarge(contrast: Pixels) -> Pixels:
+    factor = -(-SMALL_PAGE // min(contrast.shape))
+    if factor == 1 or max(contrast.shape) >= 4 * SMALL_PAGE:
+        return contrast
+    height, width = contrast.shape
+    return _resize(contrast, (factor * height, factor * width), Image.Resampling.BICUBIC)
+
+
+def _ruled_lines(mask: Mask) -> Mask:
+    """Thin lines that run from one edge of the page to the opposite one."""
+    return _level_lines(mask) | _level_lines(mask.T).T
+
+
+def _level_lines(mask: Mask) -> Mask:
+    height, width = mask.shape
+    # In an eighth of the width even a crooked line is level enough; its stretches still hang together.
+    stretches = ndimage.binary_opening(mask, np.ones((1, max(3, width // 8)), bool))
+    labels, count = ndimage.label(stretches, EIGHT_NEIGHBOURS)
+    across = np.intersect1d(labels[:, :3], labels[:, -3:])
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    lines = [label for label in across if label and areas[label] / width < max(3, 0.06 * height)]
+    return np.isin(labels, lines)
+
+
+def _erase(contrast: Pixels, lines: Mask) -> Pixels:
+    """Replace lines by what is on both sides of them, so that a stroke across a line goes on."""
+    lines = ndimage.binary_dilation(lines, EIGHT_NEIGHBOURS)
+    runs = lines.sum(axis=0)
+    rows = np.diff(lines.astype(np.int8), axis=0, prepend=0) == 1
+    thickness = int(np.ceil(runs.sum() / max(1, rows.sum()))) + 1
+    padded = np.pad(contrast, ((thickness, thickness), (0, 0)), mode="edge")
+    both_sides = np.minimum(padded[: -2 * thickness], padded[2 * thickness :])
+    return np.where(lines, np.minimum(contrast, both_sides), contrast)
+
+
+class _Pieces:
+    """The connected pieces of what stands out from the paper.
+
+    Attributes:
+        mass: of each piece, by its label, how much ink it is; what has soft edges, as shadows have, counts little.
+    """
+
+    def __init__(self, contrast: Pixels, noise: float, level: float) -> None:
+        self.contrast = _smooth(contrast)
+        self.labels, count = ndimage.label(self.contrast > level, EIGHT_NEIGHBOURS)
+        sharp = self.contrast - _blur(self.contrast, SOFT_EDGE * min(contrast.shape))
+        self.mass = np.bincount(self.labels.ravel(), sharp.clip(0).ravel())
+        self.mass[0] = 0
+        if count == 0 or self.darkness() < max(FAINTEST, 4 * noise):
+            raise KdError("it is blank")
+
+    def darkness(self) -> float:
+        """The mean contrast of the heaviest piece, where darker pixels count for more than its soft edges."""
+        values = self.contrast[self.labels == self.mass.argmax()]
+        return float((values * values).sum() / values.sum())
+
+    def digit(self) -> Mask:
+        """The heaviest piece, and the others that are near and heavy enough to be parts of a broken digit."""
+        boxes = ndimage.find_objects(self.labels)
+        heaviest = self.mass.argmax()
+        home = boxes[heaviest - 1]
+        reach = 0.3 * max(side.stop - side.start for side in home)
+        parts = [
+            label
+            for label, box in enumerate(boxes, start=1)
+            if self.mass[label] >= 0.04 * self.mass[heaviest]
+            and all(b.start < h.stop + reach and b.stop > h.start - reach for b, h in zip(box, home, strict=True))
+        ]
+        return np.isin(self.labels, parts)
+
+
+def _cut_out(contrast: Pixels, digit: Mask) -> Pixels:
+    """The digit's own grey levels, as a share of the full ink around them, within a little more than its outline."""
+    rows, columns = (np.nonzero(digit.any(axis=axis))[0] for axis in (1, 0))
+    side = max(np.ptp(rows), np.ptp(columns)) + 1
+    margin = max(2, round(0.15 * side))
+    window = (
+        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
+        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+    )
+    contrast, digit = contrast[window], digit[window]
+    weight = np.where(digit, contrast.clip(0), 0)
+    reach = max(1.0, 0.15 * side)
+    full = _blur(weight * weight, reach) / np.maximum(_blur(weight, reach), 1e-6)
+    near = ndimage.binary_dilation(digit, EIGHT_NEIGHBOURS, iterations=max(1, round(0.04 * side)))
+    ink: Pixels = np.where(near, (contrast / np.maximum(full, 1e-6)).clip(0, 1), 0).astype(np.float32)
+    return ink
 
 
 def _block_means(page: Pixels, step: int) -> Pixels:
     rows, columns = (np.arange(0, side, step) for side in page.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(page, rows, axis=0), columns, axis=1)
     counts = np.diff(rows, append=page.shape[0])[:, None] * np.diff(columns, append=page.shape[1])
-    return sums / counts[..., None]
+    means: Pixels = (sums / counts[..., None]).astype(np.float32)
+    return means
 
 
-def _along_ink_colour(difference: Pixels) -> tuple[Pixels, float]:
-    """Differences from the paper, (height, width, 3) -> how far each goes the ink's way, and the noise in that."""
-    smooth = ndimage.gaussian_filter(difference, (1, 1, 0))
-    distance = np.linalg.norm(smooth, axis=2)
-    strongest = smooth[distance > 0.5 * distance.max()]
-    _, _, directions = np.linalg.svd(strongest.T @ strongest)
-    axis = directions[0] * np.sign(strongest @ directions[0]).sum()
-    axis /= np.linalg.norm(axis) or 1
-    contrast = difference @ axis
-    noise = float(np.quantile(np.abs(contrast - np.median(contrast)), 0.3)) / 0.385  # of a normal distribution
-    return contrast, noise
+def _resize(pixels: Pixels, shape: tuple[int, ...], resampling: Image.Resampling) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize((shape[1], shape[0]), resampling))
 
 
-def _digit(contrast: Pixels, noise: float) -> Mask:
-    """The pixels of the digit: of all that stands out, the heaviest piece, and what belongs to it."""
-    smooth = ndimage.gaussian_filter(contrast, 1)
-    noise = 0.3 * noise
-    level = max(NOISE_MARGIN * noise, 0.3 * float(smooth.max()), FAINTEST / 2)
-    pieces, count = ndimage.label(smooth > level, structure=np.ones((3, 3)))
-    if count == 0:
-        raise KdError("it is blank")
-    labels = np.arange(1, count + 1)
-    mass = ndimage.sum_labels(smooth, pieces, labels)
-    heaviest = int(mass.argmax())
-    box = ndimage.find_objects(pieces)
-    core = smooth[pieces == heaviest + 1]
-    peak = float((core * core).sum() / core.sum())
-    if peak < FAINTEST:
-        raise KdError("it is blank")
-    # Again, with a level that fits this piece.
-    pieces, count = ndimage.label(smooth > max(NOISE_MARGIN * noise, 0.35 * peak), structure=np.ones((3, 3)))
-    labels = np.arange(1, count + 1)
-    mass = ndimage.sum_labels(smooth, pieces, labels)
-    heaviest = int(mass.argmax())
-    boxes = ndimage.find_objects(pieces)
-    home = boxes[heaviest]
-    reach = 0.3 * max(s.stop - s.start for s in home)
-    chosen = [
-        i + 1
-        for i, box in enumerate(boxes)
-        if mass[i] >= 0.04 * mass[heaviest]
-        and all(b.start < h.stop + reach and b.stop > h.start - reach for b, h in zip(box, home))
-    ]
-    return np.isin(pieces, chosen)
+def _smooth(contrast: Pixels) -> Pixels:
+    """Enough to tell strokes from noise and the blocks of JPEG, too little to close a loop."""
+    smooth: Pixels = ndimage.gaussian_filter(contrast, 1)
+    return smooth
 
 
-def _cut_out(contrast: Pixels, digit: Mask) -> Pixels:
-    """The digit's own grey levels, as a share of the full ink around them, within a little more than its outline."""
-    rows, columns = (np.nonzero(digit.any(axis=axis))[0] for axis in (1, 0))
-    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
-    margin = max(2, round(0.15 * max(height, width)))
-    window = (
-        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
-        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
-    )
-    contrast, digit = contrast[window], digit[window]
-    blur = max(1.0, 0.15 * max(height, width))
-    weight = np.where(digit, contrast.clip(0), 0)
-    full = ndimage.gaussian_filter(weight * weight, blur) / np.maximum(ndimage.gaussian_filter(weight, blur), 1e-6)
-    near = ndimage.binary_dilation(digit, iterations=max(1, round(0.04 * max(height, width))))
-    return np.where(near, (contrast / np.maximum(full, 1e-6)).clip(0, 1), 0).astype(np.float32)
+def _blur(contrast: Pixels, sigma: float) -> Pixels:
+    """A wide Gaussian blur, computed on a small copy."""
+    step = max(1, int(sigma / 2))
+    small = ndimage.gaussian_filter(_block_means(contrast[..., None], step)[..., 0], sigma / step)
+    return _resize(small, contrast.shape, Image.Resampling.BILINEAR)
+
+
+def _level(contrast: Pixels, noise: float) -> float:
+    """The contrast from which a pixel may be ink."""
+    darkest = float(_smooth(contrast).max())
+    return min(max(NOISE_MARGIN * noise, 0.3 * darkest, FAINTEST / 2), 0.5 * darkest)
+
+
+def _noise(contrast: Pixels) -> float:
+    """Standard deviation of the paper's noise, after `_smooth`, from how much most pixels differ from those around."""
+    roughness = np.abs(contrast - ndimage.uniform_filter(contrast, 3))
+    deviation = float(np.quantile(roughness, 0.3)) / (0.385 * 0.943)  # 30 % of a normal variable; the mean's own share
+    return 0.28 * deviation  # a Gaussian of 1 pixel leaves this much of white noise

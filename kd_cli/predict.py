@@ -110,4 +110,4 @@ def _ink(grey: Pixels) -> Pixels | None:
 def _corner(mass: Pixels, size: int) -> int:
     """Where to start along one axis, so that the centre of mass comes to the middle and nothing is cut off."""
     centre = float((np.arange(len(mass)) + 0.5) @ mass / mass.sum())
-    return int(np.clip(round(size / 2 - centre), 0, size - len(mass)))
+    return int(np.clip(round((size + 1) / 2 - centre), 0, size - len(mass)))
