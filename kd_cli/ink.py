@@ -47,6 +47,7 @@ def find_ink(page: Pixels) -> Pixels:
     Raises:
         KdError: there is no ink on the page.
     """
+    page = _without_blocks(page)
     contrast = _along_ink_colour(page - _paper(page))
     noise = _noise(contrast)
     contrast = _without_shadows(_enlarge(contrast))
@@ -57,6 +58,22 @@ def find_ink(page: Pixels) -> Pixels:
     # Once more, with a level that fits the digit rather than the darkest speck.
     pieces = _Pieces(contrast, noise, min(max(NOISE_MARGIN * noise, 0.35 * pieces.darkness()), 0.5 * pieces.darkness()))
     return _cut_out(contrast, pieces.digit())
+
+
+def _without_blocks(page: Pixels) -> Pixels:
+    """Undo an enlargement that repeated pixels, whose blocks have edges that no ink has, if there was one."""
+    size = page.shape[:2]
+    edges = [np.nonzero(np.any(np.diff(page, axis=axis) != 0, axis=(1 - axis, 2)))[0] + 1 for axis in (0, 1)]
+    block = min(int(np.diff(each, prepend=0, append=side).min()) for each, side in zip(edges, size, strict=True))
+    if block < 3:
+        return page
+    # From 8 to 300 pixels, blocks are 37 or 38 wide: their count is what is whole, and edges lie within a pixel of it.
+    counts = [round(side / block) for side in size]
+    for each, side, n in zip(edges, size, counts, strict=True):
+        if np.abs(each - np.round(each * n / side) * side / n).max(initial=0) > 1:
+            return page
+    rows, columns = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(counts, size, strict=True))
+    return page[np.ix_(rows, columns)]
 
 
 def _paper(page: Pixels) -> Pixels:
@@ -78,7 +95,8 @@ def _paper(page: Pixels) -> Pixels:
         weighted = basis / (1 + (distance / spread) ** 2)[:, None]
         coefficients = np.linalg.lstsq(weighted.T @ basis, weighted.T @ colours, rcond=None)[0]
         surface = basis @ coefficients
-    return (_quadratic(*page.shape[:2]) @ coefficients).reshape(page.shape)
+    paper: Pixels = (_quadratic(*page.shape[:2]) @ coefficients).reshape(page.shape)
+    return paper
 
 
 def _quadratic(height: int, width: int) -> Pixels:
@@ -106,8 +124,9 @@ def _without_shadows(contrast: Pixels) -> Pixels:
     window = max(3, round(WIDEST_STROKE * min(small.shape)))
     wide = ndimage.grey_opening(small, (window, window), mode="nearest")
     wide = ndimage.gaussian_filter(wide, 1, mode="nearest")
-    flat = contrast - _resize(wide, contrast.shape, Image.Resampling.BILINEAR)
-    return flat - np.median(flat)
+    flat: Pixels = contrast - _resize(wide, contrast.shape, Image.Resampling.BILINEAR)
+    flat -= np.median(flat)
+    return flat
 
 
 def _enlarge(contrast: Pixels) -> Pixels:
@@ -126,12 +145,12 @@ def _ruled_lines(mask: Mask) -> Mask:
 def _level_lines(mask: Mask) -> Mask:
     height, width = mask.shape
     # In an eighth of the width even a crooked line is level enough; its stretches still hang together.
-    stretches = ndimage.binary_opening(mask, np.ones((1, max(3, width // 8)), bool))
+    stretches = ndimage.grey_opening(mask.view(np.uint8), (1, max(3, width // 8)))
     labels, count = ndimage.label(stretches, EIGHT_NEIGHBOURS)
     across = np.intersect1d(labels[:, :3], labels[:, -3:])
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     lines = [label for label in across if label and areas[label] / width < max(3, 0.06 * height)]
-    return np.isin(labels, lines)
+    return _among(labels, lines)
 
 
 def _erase(contrast: Pixels, lines: Mask) -> Pixels:
@@ -142,7 +161,9 @@ def _erase(contrast: Pixels, lines: Mask) -> Pixels:
     thickness = int(np.ceil(runs.sum() / max(1, rows.sum()))) + 1
     padded = np.pad(contrast, ((thickness, thickness), (0, 0)), mode="edge")
     both_sides = np.minimum(padded[: -2 * thickness], padded[2 * thickness :])
-    return np.where(lines, np.minimum(contrast, both_sides), contrast)
+    # A stroke along a line is darker than the line, and stays; one as dark is known by going on at both sides.
+    line_only = lines & (contrast < 1.5 * np.median(contrast[lines]))
+    return np.where(line_only, np.minimum(contrast, both_sides), contrast)
 
 
 class _Pieces:
@@ -178,7 +199,7 @@ class _Pieces:
             if self.mass[label] >= 0.04 * self.mass[heaviest]
             and all(b.start < h.stop + reach and b.stop > h.start - reach for b, h in zip(box, home, strict=True))
         ]
-        return np.isin(self.labels, parts)
+        return _among(self.labels, parts)
 
 
 def _cut_out(contrast: Pixels, digit: Mask) -> Pixels:
@@ -197,6 +218,12 @@ def _cut_out(contrast: Pixels, digit: Mask) -> Pixels:
     near = ndimage.binary_dilation(digit, EIGHT_NEIGHBOURS, iterations=max(1, round(0.04 * side)))
     ink: Pixels = np.where(near, (contrast / np.maximum(full, 1e-6)).clip(0, 1), 0).astype(np.float32)
     return ink
+
+
+def _among(labels: NDArray[np.int32], chosen: list[int]) -> Mask:
+    table = np.zeros(int(labels.max()) + 1, bool)
+    table[chosen] = True
+    return table[labels]
 
 
 def _block_means(page: Pixels, step: int) -> Pixels:

@@ -14,6 +14,7 @@ from PIL import (
     ExifTags,
     Image,
     TiffImagePlugin,  # noqa: F401  asked for a format that is not imported yet, Pillow would import all it knows
+    UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
 
@@ -68,7 +69,7 @@ def read_page(source: Path | BinaryIO, name: str) -> Pixels:
         raise
     except FileNotFoundError:
         raise KdError(f"no picture {name}: check the path") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise KdError(f"cannot read {name}: it is no PNG, JPEG, WebP, BMP, GIF or TIFF file") from None
     except Image.DecompressionBombError:
         raise KdError(f"cannot read {name}: it has too many pixels; make it smaller") from None

@@ -204,15 +204,17 @@ def _lit(pixels: Pixels, random: Random) -> Pixels:
 def _noisy(pixels: Pixels, random: Random) -> Pixels:
     """Gaussian noise of 2 to 10 % of the full range, in each channel."""
     level = np.float32(random.uniform(0.02, 0.1))
-    return pixels + level * random.standard_normal(pixels.shape, np.float32)
+    noisy: Pixels = pixels + level * random.standard_normal(pixels.shape, np.float32)
+    return noisy
 
 
 def _ramp(shape: tuple[int, ...], random: Random) -> Pixels:
     """0 at one end of the page, 1 at the other."""
     angle = random.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    ramp: Pixels = np.sin(angle) * rows + np.cos(angle) * columns
-    return (ramp - ramp.min()) / (ramp.max() - ramp.min())
+    ramp = np.sin(angle) * rows + np.cos(angle) * columns
+    scaled: Pixels = ((ramp - ramp.min()) / np.ptp(ramp)).astype(np.float32)
+    return scaled
 
 
 def _image(pixels: Pixels) -> Image.Image:
