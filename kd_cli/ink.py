@@ -14,13 +14,13 @@ from kd_cli.settings import KdError
 Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-SMALL_PAGE = 160
+SMALL_PAGE = 96
 """Pixels; a page with a shorter side than this is enlarged smoothly, so that strokes are some pixels wide."""
 
 FIT_SIDE = 64
 """Pixels on the longer side of the small copy of a page on which the light is studied."""
 
-WIDEST_STROKE = 0.45
+WIDEST_STROKE = 0.6
 """Of the page's shorter side; what is wider and differs from the paper is a shadow."""
 
 FAINTEST = 0.06
@@ -139,7 +139,8 @@ def _enlarge(contrast: Pixels) -> Pixels:
 
 def _ruled_lines(mask: Mask) -> Mask:
     """Thin lines that run from one edge of the page to the opposite one."""
-    return _level_lines(mask) | _level_lines(mask.T).T
+    lines: Mask = _level_lines(mask) | _level_lines(mask.T).T
+    return lines
 
 
 def _level_lines(mask: Mask) -> Mask:
@@ -223,7 +224,8 @@ def _cut_out(contrast: Pixels, digit: Mask) -> Pixels:
 def _among(labels: NDArray[np.int32], chosen: list[int]) -> Mask:
     table = np.zeros(int(labels.max()) + 1, bool)
     table[chosen] = True
-    return table[labels]
+    mask: Mask = table[labels]
+    return mask
 
 
 def _block_means(page: Pixels, step: int) -> Pixels:

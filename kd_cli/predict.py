@@ -31,11 +31,11 @@ INK_BOX = 20
 INK_LEVEL = 0.25
 """Share of full ink from which a pixel counts as ink when the picture is cropped."""
 
-STROKES = (1.6, 4.2)
-"""Pixels of 28: strokes thinner or thicker on average than this are brought to it; nine in ten of MNIST's are within."""
+STROKES = (1.8, 3.0)
+"""Pixels of 28: strokes thinner or thicker on average are brought to this; three in four of MNIST's lie within."""
 
-FINE = 4
-"""Pixels, for each of the 20, at which strokes are measured and changed."""
+FINE_SIDES = (80, 240)
+"""Pixels on the longer side of the ink while its strokes are measured: enough for a thin pen on a large page."""
 
 STDIN = "-"
 """Stands for the bytes on standard input where a file is asked for."""
@@ -94,8 +94,9 @@ def like_mnist(ink: Pixels) -> Picture:
     Args:
         ink: any height and width; 0 is paper, 1 is ink; not blank.
     """
-    fine = _normalise_strokes(_crop(_fit(_crop(ink), FINE * INK_BOX)))
-    scaled = _fit(_crop(fine), INK_BOX)
+    cropped = _crop(ink)
+    fine = _fit(cropped, int(np.clip(max(cropped.shape), *FINE_SIDES)))
+    scaled = _fit(_crop(_normalise_strokes(fine)), INK_BOX)
     height, width = scaled.shape
     picture: Pixels = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
     top, left = (_corner(scaled.sum(axis=axis), IMAGE_SIZE) for axis in (1, 0))
@@ -142,16 +143,16 @@ def _fit(ink: Pixels, side: int) -> Pixels:
 
 def _normalise_strokes(ink: Pixels) -> Pixels:
     """Make strokes thicker or thinner where they are beyond what MNIST has, by moving the ink's outline."""
-    margin = round(FINE * STROKES[0])  # room for strokes to grow
-    ink = np.pad(ink, margin)
-    inside = ink > 0.5
+    unit = max(ink.shape) / INK_BOX
+    ink = np.pad(ink, round(unit * STROKES[0]))  # room for strokes to grow
+    inside = ink > 0.5 * ink.max()
     depth = ndimage.distance_transform_edt(inside)
-    # Across a stroke the depth rises from 0 to half the width and falls again: on average, a quarter of the width.
-    width = 4 * float(depth[inside].mean()) / FINE
+    # Across a stroke the depth rises from 1 to half the width and falls again: on average, half more than a quarter.
+    width = 4 * (float(depth[inside].mean()) - 0.5) / unit
     wanted = float(np.clip(width, *STROKES))
     if wanted == width:
         return ink
-    outline = np.where(inside, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~inside)) / FINE
+    outline = np.where(inside, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~inside)) / unit
     moved: Pixels = (outline + (wanted - width) / 2 + 0.5).clip(0, 1).astype(np.float32)
     return moved
 
