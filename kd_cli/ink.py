@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 SMALL_PAGE = 96
 """Pixels; a page with a shorter side than this is enlarged smoothly, so that strokes are some pixels wide."""
 
-FIT_SIDE = 64
+FIT_SIDE = 48
 """Pixels on the longer side of the small copy of a page on which the light is studied."""
 
 WIDEST_STROKE = 0.6
@@ -26,8 +26,14 @@ WIDEST_STROKE = 0.6
 FAINTEST = 0.06
 """Contrast, of the full range, below which there is no ink."""
 
+INK_SHARE = 0.33
+"""Of the darkest ink's contrast, from which a pixel may be ink."""
+
 NOISE_MARGIN = 4.5
 """Standard deviations of the paper's noise which ink exceeds: among 400,000 pixels of paper, about one does."""
+
+BLANK_MARGIN = 4
+"""Standard deviations of the paper's noise which the mean of the ink exceeds."""
 
 SOFT_EDGE = 0.06
 """Of the page's shorter side; edges as soft as that are those of shadows."""
@@ -51,13 +57,13 @@ def find_ink(page: Pixels) -> Pixels:
     contrast = _along_ink_colour(page - _paper(page))
     noise = _noise(contrast)
     contrast = _without_shadows(_enlarge(contrast))
-    lines = _ruled_lines(_smooth(contrast) > _level(contrast, noise) / 2)
-    if lines.any():
-        contrast = _erase(contrast, lines)
-    pieces = _Pieces(contrast, noise, _level(contrast, noise))
+    contrast = _without_ruled_lines(contrast, _level(float(contrast.max()), noise) / 2)
+    smooth = _smooth(contrast)
+    darkness = _Pieces(smooth, _level(float(smooth.max()), noise)).darkness()
+    if darkness < max(FAINTEST, BLANK_MARGIN * noise):
+        raise KdError("it is blank")
     # Once more, with a level that fits the digit rather than the darkest speck.
-    pieces = _Pieces(contrast, noise, min(max(NOISE_MARGIN * noise, 0.35 * pieces.darkness()), 0.5 * pieces.darkness()))
-    return _cut_out(contrast, pieces.digit())
+    return _cut_out(contrast, _Pieces(smooth, _level(darkness, noise)).digit())
 
 
 def _without_blocks(page: Pixels) -> Pixels:
@@ -137,14 +143,18 @@ def _enlarge(contrast: Pixels) -> Pixels:
     return _resize(contrast, (factor * height, factor * width), Image.Resampling.BICUBIC)
 
 
-def _ruled_lines(mask: Mask) -> Mask:
-    """Thin lines that run from one edge of the page to the opposite one."""
-    lines: Mask = _level_lines(mask) | _level_lines(mask.T).T
-    return lines
+def _without_ruled_lines(contrast: Pixels, level: float) -> Pixels:
+    """Take away thin lines that run from one edge of the page to the opposite one."""
+    for _ in ("level", "upright"):
+        lines = _level_lines(_smooth(contrast) > level)
+        contrast = (_erase(contrast, lines) if lines.any() else contrast).T
+    return contrast
 
 
 def _level_lines(mask: Mask) -> Mask:
     height, width = mask.shape
+    if not (mask[:, :3].any() and mask[:, -3:].any()):
+        return np.zeros_like(mask)
     # In an eighth of the width even a crooked line is level enough; its stretches still hang together.
     stretches = ndimage.grey_opening(mask.view(np.uint8), (1, max(3, width // 8)))
     labels, count = ndimage.label(stretches, EIGHT_NEIGHBOURS)
@@ -174,17 +184,17 @@ class _Pieces:
         mass: of each piece, by its label, how much ink it is; what has soft edges, as shadows have, counts little.
     """
 
-    def __init__(self, contrast: Pixels, noise: float, level: float) -> None:
-        self.contrast = _smooth(contrast)
-        self.labels, count = ndimage.label(self.contrast > level, EIGHT_NEIGHBOURS)
-        sharp = self.contrast - _blur(self.contrast, SOFT_EDGE * min(contrast.shape))
+    def __init__(self, contrast: Pixels, level: float) -> None:
+        self.contrast = contrast
+        self.labels, _ = ndimage.label(contrast > level, EIGHT_NEIGHBOURS)
+        sharp = contrast - _blur(contrast, SOFT_EDGE * min(contrast.shape))
         self.mass = np.bincount(self.labels.ravel(), sharp.clip(0).ravel())
         self.mass[0] = 0
-        if count == 0 or self.darkness() < max(FAINTEST, 4 * noise):
-            raise KdError("it is blank")
 
     def darkness(self) -> float:
-        """The mean contrast of the heaviest piece, where darker pixels count for more than its soft edges."""
+        """The mean contrast of the heaviest piece, where darker pixels count for more than its soft edges; or 0."""
+        if not self.mass.any():
+            return 0.0
         values = self.contrast[self.labels == self.mass.argmax()]
         return float((values * values).sum() / values.sum())
 
@@ -253,10 +263,9 @@ def _blur(contrast: Pixels, sigma: float) -> Pixels:
     return _resize(small, contrast.shape, Image.Resampling.BILINEAR)
 
 
-def _level(contrast: Pixels, noise: float) -> float:
-    """The contrast from which a pixel may be ink."""
-    darkest = float(_smooth(contrast).max())
-    return min(max(NOISE_MARGIN * noise, 0.3 * darkest, FAINTEST / 2), 0.5 * darkest)
+def _level(darkest: float, noise: float) -> float:
+    """The contrast from which a pixel may be ink: clear of the noise, but never more than half of the darkest."""
+    return min(max(INK_SHARE * darkest, NOISE_MARGIN * noise, FAINTEST / 2), darkest / 2)
 
 
 def _noise(contrast: Pixels) -> float:

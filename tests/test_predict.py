@@ -181,12 +181,15 @@ def test_red_ink_on_a_green_as_bright_is_seen() -> None:
     _assert_alike(_read(page), _read(Image.fromarray(_drawn_seven())), 4)
 
 
-def test_ruled_lines_and_specks_are_not_ink() -> None:
+@pytest.mark.parametrize("squared", [False, True])
+def test_ruled_lines_and_specks_are_not_ink(squared: bool) -> None:
     clean = 255 - np.pad(_drawn_seven(), 60)
     page = clean.copy()
     page[11::28] = np.minimum(page[11::28], 120)
+    if squared:
+        page[:, 11::28] = np.minimum(page[:, 11::28], 120)
     page[20:24, 20:23] = page[200:203, 30:34] = 0
-    _assert_alike(_read(Image.fromarray(page)), _read(Image.fromarray(clean)), 6)
+    _assert_alike(_read(Image.fromarray(page)), _read(Image.fromarray(clean)), 12)
 
 
 def test_a_broken_digit_keeps_its_parts() -> None:
@@ -273,7 +276,7 @@ def test_a_damaged_file_is_read_or_refused(file_format: str, changes: list[tuple
     ("mode", "side", "options"),
     [
         ("RGB", 7_200, {"format": "PNG", "compress_level": 1}),
-        ("L", 14_000, {"format": "PNG", "compress_level": 1}),
+        ("L", 13_000, {"format": "PNG", "compress_level": 1}),
         ("RGB", 12_000, {"format": "JPEG"}),
         ("RGB", 5_500, {"format": "JPEG", "progressive": True}),
         ("RGB", 3_100, {"format": "WEBP", "quality": 10, "method": 0}),
