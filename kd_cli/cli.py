@@ -351,21 +351,43 @@ def benchmark(
 
 @app.command()
 def predict(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures, each of one handwritten digit.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Pictures, each of one handwritten digit; folders; patterns; - is stdin."
+        ),
+    ],
     teacher: Annotated[Path | None, typer.Option(help="Teacher's checkpoint. Default: the data set's teacher.")] = None,
     student: Annotated[Path | None, typer.Option(help="Student's checkpoint. Default: the data set's student.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Show this many classes of each reading.")] = 2,
+    show: Annotated[bool, typer.Option("--show", help="Draw what the networks saw.")] = False,
+    save_preprocessed: Annotated[Path | None, typer.Option(help="Folder for what they saw, as PNG files.")] = None,
+    labels_from_name: Annotated[
+        bool,
+        typer.Option(
+            "--labels-from-name", help="Count errors: right is the digit that names the folder or begins the file."
+        ),
+    ] = False,
     dataset: DatasetOption = DatasetName.auto,
     models_dir: ModelsDirOption = Path("models"),
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of tables.")] = False,
 ) -> None:
     """Read pictures of digits with teacher and student. Needs no data set."""
-    from kd_cli import reading, report
+    if json + csv + show > 1:
+        raise typer.BadParameter("Use one of --json, --csv and --show.")
+    from kd_cli import reading, report_reading
     from kd_cli.context import Place
 
     place = Place(dataset, Path(), models_dir, device)
-    result = reading.read_pictures(place, files, teacher, student)
-    _show(result["pictures"] if json else result, report.print_readings, json)
+    result = reading.read_pictures(place, files, teacher, student, top, labels_from_name, save_preprocessed)
+    if csv:
+        report_reading.print_readings_csv(result)
+    else:
+        _show(result["pictures"] if json else result, report_reading.print_readings, json)
+    if show:
+        report_reading.print_pictures(result)
     errors = [picture["error"] for picture in result["pictures"] if picture["error"]]
     for error in errors:
         _complain(error)

@@ -78,26 +78,6 @@ def print_benchmark(result: Result) -> None:
     print_sources(console, result)
 
 
-def print_readings(result: Result) -> None:
-    """What teacher and student make of each picture."""
-    console = Console()
-    table = Table(title=f"Read by networks trained on {result['dataset']}", caption=result["device_name"])
-    table.add_column("File", overflow="fold")
-    for column in ("Teacher", "Student"):
-        table.add_column(column)
-    table.add_column("Agree")
-    for picture in result["pictures"]:
-        if picture["error"] is None:
-            readings = [
-                f"{picture[role]['label']}  {picture[role]['confidence']:6.1%}" for role in ("teacher", "student")
-            ]
-            table.add_row(escape(picture["file"]), *map(escape, readings), "yes" if picture["agree"] else "no")
-        else:
-            table.add_row(escape(picture["file"]), "not read", "not read", "-")
-    console.print(table)
-    print_sources(console, result)
-
-
 def side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
     """A column for each network, a row for each thing that is said of it."""
     table = Table(title=title, caption=result["device_name"], min_width=len(title))

@@ -12,11 +12,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from conftest import CommandLine
 from PIL import Image
 
 from kd_cli import data, settings
 from kd_cli.data import Dataset
+from tests.conftest import CommandLine
 
 DIGITS = ("--dataset", "digits", "--epochs", "1")
 

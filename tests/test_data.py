@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DATA_DIR
 from sklearn.datasets import load_digits
 
 from kd_cli import data, download
 from kd_cli.data import MAX_SHIFT, Dataset, Split, batches
 from kd_cli.settings import DatasetName, KdError
+from tests.conftest import DATA_DIR
 
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 

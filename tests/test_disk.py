@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CommandLine
+
+from tests.conftest import CommandLine
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CommandLine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import mutated
 
 from kd_cli import download
 from kd_cli.checkpoint import Checkpoint, Metadata, load_checkpoint, save_checkpoint
 from kd_cli.networks import Network, build
 from kd_cli.settings import KdError, parse_spec
+from tests.conftest import CommandLine
+from tests.mutations import mutated
 
 CPU = torch.device("cpu")
 

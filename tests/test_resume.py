@@ -13,10 +13,10 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import CommandLine
 
 from kd_cli.checkpoint import load_checkpoint
 from kd_cli.train import Bar, Epoch, Training
+from tests.conftest import CommandLine
 
 TEACHER = ("train-teacher", "--dataset", "digits", "--arch", "cnn-4", "--epochs", "4")
 STUDENT = ("distill", "--dataset", "digits", "--student", "mlp-16", "--epochs", "4")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DATA_DIR
 
 from kd_cli import measure, recipes
 from kd_cli.checkpoint import load_checkpoint, path_for, shipped_models_dir
@@ -18,6 +17,7 @@ from kd_cli.context import Place
 from kd_cli.data import Dataset
 from kd_cli.methods import FROM_LABELS, MethodName, choose
 from kd_cli.settings import DatasetName, DeviceName, Role, TrainingSettings, parse_spec
+from tests.conftest import DATA_DIR
 
 ROOT = Path(__file__).parents[1]
 
