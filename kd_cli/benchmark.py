@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli.data import Normalisation, Split
-from kd_cli.networks import compute_logits, count_parameters
+from kd_cli.networks import compute_logits, count_macs, count_parameters
 
 LATENCY_SAMPLES = 300
 THROUGHPUT_BATCH = 500
@@ -69,13 +68,6 @@ def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normali
             )
         )
     return costs
-
-
-def count_macs(network: nn.Module, picture: torch.Tensor) -> int:
-    """Multiply-accumulates that ``network`` carries out for ``picture``: half of its floating-point operations."""
-    with FlopCounterMode(display=False) as counter:
-        network(picture)
-    return int(counter.get_total_flops()) // 2
 
 
 def _timer(call: object) -> Timer:

@@ -10,13 +10,12 @@ from scipy import stats
 from tqdm import tqdm
 
 from kd_cli import data, device, networks
-from kd_cli.benchmark import count_macs
 from kd_cli.checkpoint import load_checkpoint
 from kd_cli.context import Place, Result, follow, heading
 from kd_cli.data import IMAGE_SIZE, Dataset
 from kd_cli.grid import Cell, make_grid
 from kd_cli.methods import FROM_LABELS, MethodName
-from kd_cli.networks import count_parameters
+from kd_cli.networks import count_macs, count_parameters
 from kd_cli.recipes import find_teachers, require_labels, require_teachers
 from kd_cli.runs import Archive, Conditions, Outcome, Run, carry_out, count_jobs, settle
 from kd_cli.settings import KdError, LabelBudget, Spec, TrainingSettings

@@ -89,6 +89,15 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def count_macs(network: nn.Module, picture: Tensor) -> int:
+    """Multiply-accumulates that ``network`` carries out for ``picture``: half of its floating-point operations."""
+    from torch.utils.flop_counter import FlopCounterMode  # not needed for reading a picture
+
+    with FlopCounterMode(display=False) as counter:
+        network(picture)
+    return int(counter.get_total_flops()) // 2
+
+
 def checksum(network: nn.Module) -> str:
     """Differs between networks with different weights."""
     weights = torch.cat([tensor.detach().flatten() for tensor in network.state_dict().values()])

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
+from kd_cli import device
 from kd_cli.data import Normalisation, Split, batches
-from kd_cli.networks import Network
+from kd_cli.networks import Network, count_macs
 from kd_cli.objectives import Objective
 from kd_cli.settings import KdError, Schedule, TrainingSettings
 
@@ -64,6 +65,7 @@ class Training:
         self.split, self.normalise, self.settings = split, normalise, settings
         self.random = torch.Generator().manual_seed(settings.seed)
         self.epochs_done = 0
+        self.macs_per_step = settings.batch_size * count_macs(network, normalise(split.images[:1]))
         self.steps_per_epoch = -(-len(split) // settings.batch_size)
         # One kernel for all parameters; MPS gained it later than our oldest torch.
         fused = split.images.device.type in ("cpu", "cuda")
@@ -91,19 +93,20 @@ class Training:
         tally = _Tally()
         self.network.train()
         try:
-            for batch in batches(
-                self.split, self.settings.batch_size, self.normalise, self.random, self.settings.augment
-            ):
-                step = self.objective(self.network, batch)
-                loss = step.loss
-                self.optimiser.zero_grad()
-                loss.backward()
-                self.optimiser.step()
-                self.schedule.step()
-                tally.add(loss, step.logits, batch.labels)
-                bar.update(1)
-                if tally.steps % REFRESH == 0:
-                    bar.set_postfix_str(tally.look())
+            with device.threads_for(self.macs_per_step):
+                for batch in batches(
+                    self.split, self.settings.batch_size, self.normalise, self.random, self.settings.augment
+                ):
+                    step = self.objective(self.network, batch)
+                    loss = step.loss
+                    self.optimiser.zero_grad()
+                    loss.backward()
+                    self.optimiser.step()
+                    self.schedule.step()
+                    tally.add(loss, step.logits, batch.labels)
+                    bar.update(1)
+                    if tally.steps % REFRESH == 0:
+                        bar.set_postfix_str(tally.look())
             tally.look()  # waits for the device, so before the clock
         except FloatingPointError as error:
             raise KdError(

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kd_cli.benchmark import count_macs, measure_costs
+from kd_cli.benchmark import measure_costs
 from kd_cli.data import Dataset, Split
-from kd_cli.networks import build
+from kd_cli.networks import build, count_macs
 from kd_cli.settings import parse_spec
 
 

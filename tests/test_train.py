@@ -110,3 +110,20 @@ def test_a_batch_larger_than_the_data_set_is_the_whole_data_set(mnist: Dataset, 
     bar = SilentBar()
     start(mnist, mnist_slice, replace(SETTINGS, batch_size=10**6)).run_epoch(bar)
     assert bar.steps == 1
+
+
+@pytest.mark.skipif(torch.get_num_threads() == 1, reason="needs two threads")
+@pytest.mark.parametrize(("spec", "alone"), [("mlp-128", True), ("cnn-32", False)])
+def test_only_work_that_is_worth_sharing_is_shared_among_threads(
+    mnist: Dataset, mnist_slice: Split, spec: str, alone: bool
+) -> None:
+    threads = set()
+
+    class Spy(SilentBar):
+        def update(self, n: int) -> None:
+            threads.add(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    start(mnist, mnist_slice, SETTINGS, spec).run_epoch(Spy())
+    assert threads == {1 if alone else before}
+    assert torch.get_num_threads() == before
