@@ -1,6 +1,7 @@
 """Data and networks that several test modules share."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +80,11 @@ def kd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         return code, captured.out, captured.err
 
     return run
+
+
+def hear_interrupts() -> None:
+    """For ``preexec_fn``: a shell starts its background jobs deaf to Ctrl-C, and the tests may be part of one."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

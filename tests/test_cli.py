@@ -16,7 +16,7 @@ from PIL import Image
 
 from kd_cli import data, settings
 from kd_cli.data import Dataset
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, hear_interrupts
 
 DIGITS = ("--dataset", "digits", "--epochs", "1")
 
@@ -225,12 +225,17 @@ def test_failed_training_leaves_the_checkpoint_that_was_there(kd: CommandLine, m
 def test_interrupt_is_one_line_and_exit_code_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kd_cli", "train-teacher", "--dataset", "digits", "--epochs", "1000000"]
     environment = os.environ | {"KD_DATA_DIR": str(tmp_path), "KD_MODELS_DIR": str(tmp_path)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    ) as run:
         while not (tmp_path / "digits" / "prepared.safetensors").exists():
             time.sleep(0.1)
         time.sleep(1)
         run.send_signal(signal.SIGINT)
-        _, stderr = run.communicate(timeout=60)
+        try:
+            _, stderr = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert (run.returncode, stderr.count("\n")) == (130, 1)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from kd_cli.checkpoint import load_checkpoint
 from kd_cli.train import Bar, Epoch, Training
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, hear_interrupts
 
 TEACHER = ("train-teacher", "--dataset", "digits", "--arch", "cnn-4", "--epochs", "4")
 STUDENT = ("distill", "--dataset", "digits", "--student", "mlp-16", "--epochs", "4")
@@ -177,7 +177,14 @@ def test_loss_that_is_no_number_stops_the_run_and_names_epoch_and_step(kd: Comma
 def program(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"KD_DATA_DIR": str(folder / "data"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "kd_cli", *TEACHER[:-1], "30", *options]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=hear_interrupts,
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
@@ -208,7 +215,10 @@ def test_signal_ends_a_run_with_one_line_and_exit_code_130(tmp_path: Path, which
         while not (tmp_path / "mine.resume").exists():
             time.sleep(0.05)
         run.send_signal(which)
-        _, stderr = run.communicate(timeout=60)
+        try:
+            _, stderr = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert (run.returncode, stderr.count(b"\n")) == (130, 1)
     assert b"--resume" in stderr
 
