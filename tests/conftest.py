@@ -1,8 +1,11 @@
 """Data and networks that several test modules share."""
 
+import io
 import os
 import signal
 import socket
+import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,12 +13,13 @@ import pytest
 import torch
 
 from kd_cli import data, networks
-from kd_cli.checkpoint import Metadata
+from kd_cli.checkpoint import Metadata, shipped_models_dir
 from kd_cli.cli import main
 from kd_cli.data import Dataset, Split
 from kd_cli.settings import DatasetName, Role, parse_spec
 
 DATA_DIR = Path(os.environ.get("KD_DATA_DIR", "data")).absolute()
+ROOT = Path(__file__).parents[1]
 ARCHIVES = DATA_DIR / "MNIST" / "raw"
 
 CommandLine = Callable[..., tuple[int, str, str]]
@@ -43,6 +47,18 @@ def mnist_slice(mnist: Dataset) -> Split:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return data.load(DatasetName.digits, tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed weights. In a checkout, ``kd train-teacher`` may have put a user's own in their place."""
+    archive = subprocess.run(["git", "archive", "HEAD", "models"], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode:
+        return shipped_models_dir()
+    folder = tmp_path_factory.mktemp("shipped")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / "models"
 
 
 @pytest.fixture

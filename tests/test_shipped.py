@@ -1,10 +1,8 @@
 """The weights that come with the project."""
 
-import io
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,12 @@ import pytest
 import torch
 
 from kd_cli import measure, recipes
-from kd_cli.checkpoint import load_checkpoint, path_for, shipped_models_dir
+from kd_cli.checkpoint import load_checkpoint, path_for
 from kd_cli.context import Place
 from kd_cli.data import Dataset
 from kd_cli.methods import FROM_LABELS, MethodName, choose
 from kd_cli.settings import DatasetName, DeviceName, Role, TrainingSettings, parse_spec
-from tests.conftest import DATA_DIR
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="session")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The committed weights. In a checkout, ``kd train-teacher`` may have put a user's own in their place."""
-    archive = subprocess.run(["git", "archive", "HEAD", "models"], cwd=ROOT, capture_output=True, check=False)
-    if archive.returncode:
-        return shipped_models_dir()
-    folder = tmp_path_factory.mktemp("shipped")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "models"
+from tests.conftest import DATA_DIR, ROOT
 
 
 def evaluate(shipped: Path, name: DatasetName) -> dict[str, Any]:
