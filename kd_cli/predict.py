@@ -32,7 +32,7 @@ INK_LEVEL = 0.25
 """Share of full ink from which a pixel counts as ink when the picture is cropped."""
 
 STROKES = (1.8, 3.0)
-"""Pixels of 28: strokes thinner or thicker on average are brought to this; three in four of MNIST's lie within."""
+"""Pixels of 28: strokes thinner or thicker on average are brought to this; seven in ten of MNIST's lie within."""
 
 FINE_SIDES = (80, 240)
 """Pixels on the longer side of the ink while its strokes are measured: enough for a thin pen on a large page."""
