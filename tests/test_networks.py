@@ -48,6 +48,20 @@ def test_fast_teacher_gives_the_gradients_of_the_documented_one(
     torch.testing.assert_close(gradients(fast, images), expected)
 
 
+@pytest.mark.parametrize("batch", [1, 15, 16, 64, 500])
+def test_fast_teacher_in_single_precision_is_the_documented_one_in_double_precision(
+    pair: tuple[TeacherNet, PlainTeacher], batch: int
+) -> None:
+    # Single precision is what trains, and where a batch takes another way than a few pictures.
+    fast, plain = pair
+    images = torch.randn(batch, 1, 28, 28)
+    values, found = fast(images), gradients(fast, images)
+    plain.double()
+    torch.testing.assert_close(values.double(), plain(images.double()), rtol=1e-5, atol=1e-5)
+    for name, expected in gradients(plain, images.double()).items():
+        torch.testing.assert_close(found[name].double(), expected, rtol=1e-4, atol=1e-4, msg=name)
+
+
 def test_student_is_the_documented_function() -> None:
     student = StudentNet((128,))
     plain = nn.Sequential(nn.Flatten(), student.get_submodule("fc1"), nn.ReLU(), student.get_submodule("fc2"))
