@@ -7,20 +7,16 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 from kd_cli import device
 from kd_cli.data import Normalisation, Split, batches
 from kd_cli.networks import Network, count_macs
 from kd_cli.objectives import Objective
-from kd_cli.settings import KdError, Schedule, TrainingSettings
+from kd_cli.optimiser import Adam, learning_rate
+from kd_cli.settings import KdError, TrainingSettings
 
 REFRESH = 50
 """Steps between two looks at the loss. A look makes a GPU wait, so it is not taken at every step."""
-
-
-ONE_CYCLE_PEAK = 4.0
-"""How far the one-cycle schedule rises above the learning rate that it starts from."""
 
 
 class Bar(Protocol):
@@ -67,11 +63,8 @@ class Training:
         self.epochs_done = 0
         self.macs_per_step = settings.batch_size * count_macs(network, normalise(split.images[:1]))
         self.steps_per_epoch = -(-len(split) // settings.batch_size)
-        # One kernel for all parameters; MPS gained it later than our oldest torch.
-        fused = split.images.device.type in ("cpu", "cuda")
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
-        self.optimiser = torch.optim.Adam([*network.parameters(), *own], lr=settings.lr, fused=fused)
-        self.schedule = _schedule(self.optimiser, settings, self.total_steps)
+        self.optimiser = Adam([*network.parameters(), *own])
 
     @property
     def total_steps(self) -> int:
@@ -89,20 +82,17 @@ class Training:
         Raises:
             KdError: the loss became infinite or no number at all; names epoch and step.
         """
-        start = time.perf_counter()
-        tally = _Tally()
+        start, settings, tally = time.perf_counter(), self.settings, _Tally()
         self.network.train()
         try:
             with device.threads_for(self.macs_per_step):
-                for batch in batches(
-                    self.split, self.settings.batch_size, self.normalise, self.random, self.settings.augment
-                ):
+                for batch in batches(self.split, settings.batch_size, self.normalise, self.random, settings.augment):
                     step = self.objective(self.network, batch)
                     loss = step.loss
-                    self.optimiser.zero_grad()
+                    self.optimiser.clear_gradients()
                     loss.backward()
-                    self.optimiser.step()
-                    self.schedule.step()
+                    number = self.steps_done + tally.steps
+                    self.optimiser.step(learning_rate(settings.schedule, settings.lr, number, self.total_steps))
                     tally.add(loss, step.logits, batch.labels)
                     bar.update(1)
                     if tally.steps % REFRESH == 0:
@@ -122,7 +112,6 @@ class Training:
             "network": self.network.state_dict(),
             "objective": self.objective.state_dict() if isinstance(self.objective, nn.Module) else {},
             "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "random": self.random.get_state(),
             "epochs_done": self.epochs_done,
         }
@@ -133,7 +122,6 @@ class Training:
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
         self.random.set_state(state["random"])
         self.epochs_done = state["epochs_done"]
 
@@ -144,7 +132,7 @@ class _Tally:
     def __init__(self) -> None:
         self.steps = self.seen = 0
         self._loss_sum = self._correct_sum = 0.0
-        self._waiting: list[tuple[Tensor, Tensor, int]] = []
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def loss(self) -> float:
@@ -159,8 +147,7 @@ class _Tally:
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """One more step; loss is a mean over the batch."""
         self.steps += 1
-        correct = (logits.detach().argmax(dim=1) == labels).sum()
-        self._waiting.append((loss.detach(), correct, len(labels)))
+        self._waiting.append((loss.detach(), logits.detach(), labels))
 
     def look(self) -> str:
         """Take in the steps since the last look; loss and accuracy so far, for the bar.
@@ -169,28 +156,14 @@ class _Tally:
             FloatingPointError: a loss was not finite; says which, and leaves ``steps`` at that step.
         """
         if self._waiting:
-            losses, corrects, sizes = zip(*self._waiting, strict=True)
-            values = torch.stack([torch.stack(losses), torch.stack(corrects).to(losses[0].dtype)]).tolist()
-            for number, loss in enumerate(values[0], start=self.steps - len(sizes) + 1):
+            losses, logits, labels = zip(*self._waiting, strict=True)
+            values = torch.stack(losses).tolist()
+            for number, loss in enumerate(values, start=self.steps - len(values) + 1):
                 if not math.isfinite(loss):
                     self.steps = number
                     raise FloatingPointError(loss)
-            self._loss_sum += math.fsum(loss * size for loss, size in zip(values[0], sizes, strict=True))
-            self._correct_sum += math.fsum(values[1])
-            self.seen += sum(sizes)
+            self._loss_sum += math.fsum(loss * len(batch) for loss, batch in zip(values, labels, strict=True))
+            self._correct_sum += (torch.cat(logits).argmax(dim=1) == torch.cat(labels)).sum().item()
+            self.seen += sum(map(len, labels))
             self._waiting.clear()
         return f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}"
-
-
-def _schedule(optimiser: torch.optim.Optimizer, settings: TrainingSettings, steps: int) -> LRScheduler:
-    if settings.schedule is Schedule.cosine:
-        return CosineAnnealingLR(optimiser, T_max=steps)
-    if settings.schedule is Schedule.one_cycle:
-        return OneCycleLR(
-            optimiser,
-            max_lr=ONE_CYCLE_PEAK * settings.lr,
-            div_factor=ONE_CYCLE_PEAK,
-            total_steps=steps + 1,  # torch counts the step at construction
-            cycle_momentum=False,
-        )
-    return LambdaLR(optimiser, lambda _: 1.0)

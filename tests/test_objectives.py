@@ -123,7 +123,7 @@ def test_methods_with_projections_hand_them_to_the_optimiser(
 ) -> None:
     training = Lesson(parse_spec("mlp-8"), choose(name, {}), TrainingSettings(), dataset.train, teaching).start(dataset)
     assert isinstance(training.objective, nn.Module)
-    optimised = {id(p) for group in training.optimiser.param_groups for p in group["params"]}
+    optimised = {id(p) for p in training.optimiser.parameters}
     assert {id(p) for p in training.objective.parameters()} <= optimised
 
 

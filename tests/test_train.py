@@ -9,7 +9,7 @@ from kd_cli.device import make_repeatable
 from kd_cli.networks import build, compute_logits
 from kd_cli.objectives import from_labels
 from kd_cli.settings import Schedule, TrainingSettings, parse_spec
-from kd_cli.train import ONE_CYCLE_PEAK, Training
+from kd_cli.train import Training
 
 SETTINGS = TrainingSettings(epochs=2)
 
@@ -84,26 +84,6 @@ def test_bar_moves_on_with_every_step_including_the_smaller_last_one(mnist: Data
     bar = SilentBar()
     training.run_epoch(bar)
     assert bar.steps == training.total_steps == 47  # 3,000 / 64, rounded up
-
-
-@pytest.mark.parametrize(
-    ("schedule", "first", "highest", "last"),
-    [
-        (Schedule.constant, 1.0, 1.0, 1.0),
-        (Schedule.cosine, 1.0, 1.0, 0.0),
-        (Schedule.one_cycle, 1.0, ONE_CYCLE_PEAK, 0.0),
-    ],
-)
-def test_learning_rate_moves_as_the_schedule_says(
-    mnist: Dataset, mnist_slice: Split, schedule: Schedule, first: float, highest: float, last: float
-) -> None:
-    training = start(mnist, mnist_slice, TrainingSettings(epochs=2, lr=0.01, schedule=schedule))
-    rates = [training.schedule.get_last_lr()[0] / 0.01]
-    step = training.schedule.step
-    training.schedule.step = lambda: (step(), rates.append(training.schedule.get_last_lr()[0] / 0.01))  # type: ignore
-    for _ in range(2):
-        training.run_epoch(SilentBar())
-    assert (rates[0], max(rates), rates[-1]) == pytest.approx((first, highest, last), rel=2e-2, abs=1e-3)
 
 
 def test_a_batch_larger_than_the_data_set_is_the_whole_data_set(mnist: Dataset, mnist_slice: Split) -> None:

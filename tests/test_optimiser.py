@@ -1,0 +1,122 @@
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+
+from kd_cli.optimiser import Adam, learning_rate
+from kd_cli.settings import Schedule
+
+STEPS = 40
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 10))
+    return network, copy.deepcopy(network)
+
+
+def backward(network: nn.Module, step: int) -> None:
+    random = torch.Generator().manual_seed(step)
+    images, labels = torch.randn(8, 20, generator=random), torch.randint(10, (8,), generator=random)
+    F.cross_entropy(network(images), labels).backward()
+
+
+def assert_same(network: nn.Module, expected: nn.Module) -> None:
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor), name
+
+
+def test_adam_moves_the_weights_as_torchs_class_does_to_the_bit() -> None:
+    network, expected = pair()
+    ours, theirs = Adam(list(network.parameters())), torch.optim.Adam(expected.parameters(), lr=0.01, fused=True)
+    for step in range(STEPS):
+        ours.clear_gradients()
+        theirs.zero_grad()
+        for each in (network, expected):
+            backward(each, step)
+        ours.step(0.01)
+        theirs.step()
+    assert_same(network, expected)
+
+
+def test_adam_leaves_a_parameter_without_a_gradient_alone() -> None:
+    network, before = pair()
+    optimiser = Adam(list(network.parameters()))
+    backward(network, 0)
+    first, *others = network.parameters()
+    first.grad = None
+    optimiser.step(0.01)
+    first_before, *others_before = before.parameters()
+    assert torch.equal(first, first_before)
+    assert not any(torch.equal(now, then) for now, then in zip(others, others_before, strict=True))
+
+
+def test_adam_goes_on_from_its_state_as_if_it_had_never_stopped() -> None:
+    network, expected = pair()
+    unbroken = Adam(list(expected.parameters()))
+    optimiser = Adam(list(network.parameters()))
+    for step in range(STEPS):
+        if step == STEPS // 2:
+            state = copy.deepcopy(optimiser.state_dict())
+            optimiser = Adam(list(network.parameters()))
+            optimiser.load_state_dict(state)
+        for each, adam in ((network, optimiser), (expected, unbroken)):
+            adam.clear_gradients()
+            backward(each, step)
+            adam.step(0.01)
+    assert_same(network, expected)
+
+
+def test_adam_refuses_the_state_of_other_parameters() -> None:
+    network, _ = pair()
+    state = Adam([nn.Parameter(torch.zeros(1)) for _ in network.parameters()]).state_dict()
+    with pytest.raises(ValueError, match="means"):
+        Adam(list(network.parameters())).load_state_dict(state)
+
+
+def test_adam_does_not_import_torchs_compiler() -> None:
+    # That import takes a second of every training command.
+    program = """
+import sys, torch
+from kd_cli.optimiser import Adam
+weight = torch.nn.Parameter(torch.zeros(2))
+weight.grad = torch.ones(2)
+Adam([weight]).step(0.1)
+assert weight.detach().ne(0).all()
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def rates(schedule: Schedule, steps: int) -> list[float]:
+    return [learning_rate(schedule, 0.01, step, steps) for step in range(steps)]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 997])
+def test_schedules_are_torchs(steps: int) -> None:
+    optimiser = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.01)
+    one_cycle = OneCycleLR(optimiser, max_lr=0.04, div_factor=4, total_steps=steps + 1, cycle_momentum=False)
+    found = []
+    for _ in range(steps):
+        found.append(one_cycle.get_last_lr()[0])
+        optimiser.step()
+        one_cycle.step()
+    assert rates(Schedule.one_cycle, steps) == pytest.approx(found, rel=1e-9)
+
+    optimiser = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.01)
+    cosine = CosineAnnealingLR(optimiser, T_max=steps)
+    found = []
+    for _ in range(steps):
+        found.append(cosine.get_last_lr()[0])
+        optimiser.step()
+        cosine.step()
+    assert rates(Schedule.cosine, steps) == pytest.approx(found, rel=1e-6)
+
+
+def test_a_constant_schedule_stays_where_it_is() -> None:
+    assert set(rates(Schedule.constant, 10)) == {0.01}
