@@ -6,11 +6,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli.data import Normalisation, Split
-from kd_cli.networks import compute_logits, count_macs, count_parameters
+from kd_cli.networks import compute_logits, count_parameters
 
 LATENCY_SAMPLES = 300
 THROUGHPUT_BATCH = 500
@@ -73,3 +74,10 @@ def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normali
 def _timer(call: object) -> Timer:
     # Timer would otherwise measure with one thread, whatever the program uses.
     return Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+
+
+def count_macs(network: nn.Module, picture: Tensor) -> int:
+    """Multiply-accumulates that ``network`` carries out for ``picture``: half of its floating-point operations."""
+    with FlopCounterMode(display=False) as counter:
+        network(picture)
+    return int(counter.get_total_flops()) // 2

@@ -5,17 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import stats
 from tqdm import tqdm
 
 from kd_cli import data, device, networks
 from kd_cli.checkpoint import load_checkpoint
 from kd_cli.context import Place, Result, follow, heading
-from kd_cli.data import IMAGE_SIZE, Dataset
+from kd_cli.data import Dataset
 from kd_cli.grid import Cell, make_grid
 from kd_cli.methods import FROM_LABELS, MethodName
-from kd_cli.networks import count_macs, count_parameters
+from kd_cli.networks import count_parameters
 from kd_cli.recipes import find_teachers, require_labels, require_teachers
 from kd_cli.runs import Archive, Conditions, Outcome, Run, carry_out, count_jobs, settle
 from kd_cli.settings import KdError, LabelBudget, Spec, TrainingSettings
@@ -165,5 +164,5 @@ def _cost(student: Spec, dataset: Dataset) -> dict[str, int]:
     network = networks.build(student, len(dataset.classes))
     return {
         "parameters": count_parameters(network),
-        "macs": count_macs(network, torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)),
+        "macs": network.macs,
     }

@@ -35,6 +35,7 @@ class TeacherNet(nn.Module):
         self.conv1 = nn.Conv2d(1, filters, kernel_size=5)
         self.fc1 = nn.Linear(filters * 4 * 4, 128)
         self.fc2 = nn.Linear(128, classes)
+        self.macs = 20 * 20 * self.conv1.weight.numel() + self.fc1.weight.numel() + self.fc2.weight.numel()
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
         """``conv1``: (N, filters, 4, 4), pooled; ``fc1``: (N, 128); ``fc2``: (N, classes), the logits."""
@@ -59,8 +60,10 @@ class StudentNet(nn.Module):
         super().__init__()
         sizes = [IMAGE_SIZE * IMAGE_SIZE, *hidden, classes]
         self.layers = [f"fc{i}" for i in range(1, len(sizes))]
+        self.macs = 0
         for name, inputs, outputs in zip(self.layers, sizes[:-1], sizes[1:], strict=True):
             self.add_module(name, nn.Linear(inputs, outputs))
+            self.macs += inputs * outputs
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
         """``fc1``, ``fc2``, ...: (N, hidden size) after ReLU; the last one: (N, classes) logits."""
@@ -91,15 +94,6 @@ def build(spec: Spec, classes: int = 10) -> Network:
 def count_parameters(network: nn.Module) -> int:
     """Number of trainable values."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def count_macs(network: nn.Module, picture: Tensor) -> int:
-    """Multiply-accumulates that ``network`` carries out for ``picture``: half of its floating-point operations."""
-    from torch.utils.flop_counter import FlopCounterMode  # not needed for reading a picture
-
-    with FlopCounterMode(display=False) as counter:
-        network(picture)
-    return int(counter.get_total_flops()) // 2
 
 
 def checksum(network: nn.Module) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd_cli import device
 from kd_cli.data import Normalisation, Split, batches
-from kd_cli.networks import Network, count_macs
+from kd_cli.networks import Network
 from kd_cli.objectives import Objective
 from kd_cli.optimiser import Adam, learning_rate
 from kd_cli.settings import KdError, TrainingSettings
@@ -61,7 +61,7 @@ class Training:
         self.split, self.normalise, self.settings = split, normalise, settings
         self.random = torch.Generator().manual_seed(settings.seed)
         self.epochs_done = 0
-        self.macs_per_step = settings.batch_size * count_macs(network, normalise(split.images[:1]))
+        self.macs_per_step = settings.batch_size * network.macs
         self.steps_per_epoch = -(-len(split) // settings.batch_size)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
         self.optimiser = Adam([*network.parameters(), *own])

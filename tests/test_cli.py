@@ -44,6 +44,16 @@ def test_help_and_usage_errors_import_nothing_slow() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 
 
+def test_training_does_not_import_torchs_compiler(tmp_path: Path) -> None:
+    # That import takes a second, and comes with torch's optimiser classes and its counter of operations.
+    program = (
+        "import sys; from kd_cli.cli import main;"
+        "assert main(['distill', '--dataset', 'digits', '--epochs', '1']) == 0;"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False).returncode == 0
+
+
 def test_python_m_kd_cli_is_the_same_program() -> None:
     run = subprocess.run([sys.executable, "-m", "kd_cli", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("kd ")
