@@ -16,7 +16,38 @@ import typer
 
 from kd_cli import __version__
 from kd_cli.grid import make_grid
-from kd_cli.methods import METHODS, Choice, MethodName, choose, require_possible
+from kd_cli.methods import Choice, MethodName, choose, require_possible
+from kd_cli.options import (
+    DEFAULTS,
+    AlphaOption,
+    AlphasOption,
+    ArchitectureOption,
+    AugmentOption,
+    BatchSizeOption,
+    BetaOption,
+    CheckpointsArgument,
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    EnsembleOption,
+    EpochsOption,
+    FractionOption,
+    JsonOption,
+    LrOption,
+    MethodOption,
+    MethodsOption,
+    ModelsDirOption,
+    OutputOption,
+    ResumeOption,
+    ScheduleOption,
+    SeedOption,
+    StudentsOption,
+    TeachersOption,
+    TemperatureOption,
+    TemperaturesOption,
+    TransferOption,
+    WeightOption,
+)
 from kd_cli.settings import (
     Cost,
     DatasetName,
@@ -24,11 +55,8 @@ from kd_cli.settings import (
     KdError,
     LabelBudget,
     RunStoppedError,
-    Schedule,
-    Spec,
     TrainingSettings,
     Transfer,
-    parse_spec,
 )
 
 # Where Click lies depends on the version of Typer; this names its class in all of them.
@@ -44,115 +72,11 @@ app = typer.Typer(
 )
 
 
-def _architecture(text: str) -> Spec:
-    try:
-        return parse_spec(text)
-    except KdError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value} is not a positive number.")
-    return value
-
-
-def _fraction(value: float) -> float:
-    if not 0 < value <= 1:
-        raise typer.BadParameter(f"{value} is not a fraction: use a number above 0, and 1 at most.")
-    return value
-
-
 def _choose(name: MethodName, options: dict[str, float | None]) -> Choice:
     try:
         return choose(name, options)
     except KdError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _defaults(option: str) -> str:
-    """What a method's own option is when it is not given, for the help text."""
-    values = [
-        f"{name.value} {method.options[option]:g}" for name, method in METHODS.items() if option in method.options
-    ]
-    return f"Default: {', '.join(values)}."
-
-
-DEFAULTS = TrainingSettings()
-
-DatasetOption = Annotated[DatasetName, typer.Option(help="Data set; auto is MNIST, or the bundled digits without it.")]
-DataDirOption = Annotated[Path, typer.Option(envvar="KD_DATA_DIR", help="Where data sets are kept.")]
-ModelsDirOption = Annotated[
-    Path, typer.Option(envvar="KD_MODELS_DIR", help="Where checkpoints are kept, a folder for each data set.")
-]
-DeviceOption = Annotated[DeviceName, typer.Option(help="Where to compute.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the same command where it was stopped.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine: same weights.")]
-EpochsOption = Annotated[int, typer.Option(min=1, help="Times that every training picture is shown.")]
-BatchSizeOption = Annotated[int, typer.Option(min=1, help="Pictures per training step.")]
-LrOption = Annotated[float, typer.Option(callback=_positive, help="Peak learning rate of Adam.")]
-ScheduleOption = Annotated[Schedule, typer.Option(help="How the learning rate goes down.")]
-AugmentOption = Annotated[bool, typer.Option("--augment", help="Move each picture by up to 2 pixels, anew each time.")]
-OutputOption = Annotated[Path | None, typer.Option(help="Checkpoint to write, in place of the one in --models-dir.")]
-TeachersOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--teacher", help="Teacher's checkpoint; several are averaged. Default: the data set's teacher.", metavar="PATH"
-    ),
-]
-EnsembleOption = Annotated[
-    int, typer.Option(min=1, help="Teachers to use, of those that train-teacher --ensemble saved.")
-]
-FractionOption = Annotated[
-    float, typer.Option(callback=_fraction, help="Share of the training labels to use, the same for each class.")
-]
-TransferOption = Annotated[
-    Transfer, typer.Option(help="Pictures without a label: left out, or shown with the teacher's.")
-]
-CheckpointsArgument = Annotated[
-    list[Path] | None, typer.Argument(metavar="[CHECKPOINT]...", help="Default: the data set's teacher and student.")
-]
-
-
-def _listed(text: str, read: Callable[[str], Any]) -> list[Any]:
-    """The parts of a comma-separated list, each one once."""
-    return list(dict.fromkeys(read(part.strip()) for part in text.split(",") if part.strip()))
-
-
-def _methods(text: str) -> list[MethodName]:
-    def read(part: str) -> MethodName:
-        if part not in [name.value for name in MethodName]:
-            raise typer.BadParameter(f"unknown method {part!r}: use {', '.join(name.value for name in MethodName)}.")
-        return MethodName(part)
-
-    return _listed(text, read)
-
-
-def _students(text: str) -> list[Spec]:
-    return _listed(text, _architecture)
-
-
-def _numbers(text: str) -> list[float]:
-    def read(part: str) -> float:
-        try:
-            return float(part)
-        except ValueError:
-            raise typer.BadParameter(f"{part!r} is no number.") from None
-
-    return _listed(text, read)
-
-
-def _temperatures(text: str) -> list[float]:
-    return [value for value in _numbers(text) if _positive(value)]
-
-
-def _alphas(text: str) -> list[float]:
-    values = _numbers(text)
-    for value in values:
-        if not 0 <= value <= 1:
-            raise typer.BadParameter(f"alpha {value:g} is not between 0 and 1.")
-    return values
 
 
 @app.callback(invoke_without_command=True)
@@ -164,7 +88,7 @@ def _kd(version: Annotated[bool, typer.Option("--version", help="Show the versio
 
 @app.command()
 def train_teacher(
-    arch: Annotated[Spec, typer.Option(parser=_architecture, metavar="SPEC", help="cnn-N or mlp-N[-M...].")] = "cnn-32",  # type: ignore[assignment]
+    arch: ArchitectureOption = "cnn-32",  # type: ignore[assignment]
     dataset: DatasetOption = DatasetName.auto,
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
@@ -193,24 +117,12 @@ def train_teacher(
 def distill(
     teacher: TeachersOption = None,
     ensemble: EnsembleOption = 1,
-    student: Annotated[
-        Spec, typer.Option(parser=_architecture, metavar="SPEC", help="cnn-N or mlp-N[-M...].")
-    ] = "mlp-128",  # type: ignore[assignment]
-    method: Annotated[MethodName, typer.Option(help="How to distil; labels is the baseline.")] = MethodName.kd,
-    temperature: Annotated[
-        float | None, typer.Option(callback=_positive, help=f"Softness of the targets. {_defaults('temperature')}")
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help=f"Teacher's share of the loss; 0: labels alone. {_defaults('alpha')}"),
-    ] = None,
-    weight: Annotated[
-        float | None,
-        typer.Option(callback=_positive, help=f"Weight of the method's (first) loss. {_defaults('weight')}"),
-    ] = None,
-    beta: Annotated[
-        float | None, typer.Option(callback=_positive, help=f"Weight of its second loss. {_defaults('beta')}")
-    ] = None,
+    student: ArchitectureOption = "mlp-128",  # type: ignore[assignment]
+    method: MethodOption = MethodName.kd,
+    temperature: TemperatureOption = None,
+    alpha: AlphaOption = None,
+    weight: WeightOption = None,
+    beta: BetaOption = None,
     train_fraction: FractionOption = 1.0,
     transfer: TransferOption = Transfer.labelled,
     dataset: DatasetOption = DatasetName.auto,
@@ -245,19 +157,10 @@ def distill(
 
 @app.command()
 def compare(
-    methods: Annotated[
-        str, typer.Option(metavar="NAME,...", callback=_methods, help="Methods; see kd distill --help.")
-    ] = "kd",
-    students: Annotated[
-        str, typer.Option(metavar="SPEC,...", callback=_students, help="Students, e.g. mlp-16,mlp-128,cnn-8.")
-    ] = "mlp-128",
-    temperatures: Annotated[
-        str,
-        typer.Option(metavar="T,...", callback=_temperatures, help="For methods that have one. Default: their own."),
-    ] = "",
-    alphas: Annotated[
-        str, typer.Option(metavar="A,...", callback=_alphas, help="For methods that have one. Default: their own.")
-    ] = "",
+    methods: MethodsOption = "kd",
+    students: StudentsOption = "mlp-128",
+    temperatures: TemperaturesOption = "",
+    alphas: AlphasOption = "",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each; their seeds start at --seed.")] = 5,
     teacher: TeachersOption = None,
     ensemble: EnsembleOption = 1,
@@ -402,7 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
     notices.setFormatter(logging.Formatter("kd: %(message)s"))
     log = logging.getLogger("kd_cli")
     log.handlers, log.level = [notices], logging.INFO
-    # Where there is a CUDA compiler but no GPU, torch warns about it whenever it first builds an optimiser.
+    # Where there is a CUDA compiler but no GPU, torch warns about it when its own compiler is loaded.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
