@@ -1,7 +1,7 @@
 """The losses of logits, each as its value together with its gradient.
 
 Value and gradient share most of their arithmetic, and for a batch of 64 x 10 logits autograd's bookkeeping takes longer
-than that arithmetic: so a small student learns a tenth faster. `losses` has the same losses for autograd, with their
+than that arithmetic: a small student learns faster without it. `losses` has the same losses for autograd, with their
 papers.
 
 All of them work on `pair`\\ s, (2, classes, N): student and teacher as one tensor halve the number of operations, and
@@ -34,12 +34,17 @@ def pair(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return torch.stack([student_logits.detach().T, teacher_logits.T])
 
 
-def connect(student_logits: Tensor, *losses: Graded) -> Tensor:
-    """The sum of the losses, for autograd to go on from: their gradient reaches ``student_logits``, (N, classes)."""
+def add(*losses: Graded) -> Graded:
+    """The sum of losses of the same logits."""
     value, gradient = losses[0]
     for other in losses[1:]:
         value, gradient = value + other.value, gradient + other.gradient
-    connected: Tensor = _Known.apply(student_logits, value, gradient.T)
+    return Graded(value, gradient)
+
+
+def connect(student_logits: Tensor, loss: Graded) -> Tensor:
+    """The loss, for autograd to go on from: its gradient reaches ``student_logits``, (N, classes)."""
+    connected: Tensor = _Known.apply(student_logits, loss.value, loss.gradient.T)
     return connected
 
 
@@ -134,12 +139,14 @@ def _decorrelation(two: Tensor, dim: int, weight: float) -> Graded:
     With u and v the vectors at mean 0 and variance 1, the correlation is the mean of u * v, and its gradient with
     respect to the first vector, of n values, is (v - correlation * u) / n / deviation.
     """
-    deviations, means = torch.std_mean(two, dim=dim, keepdim=True, correction=0)
-    deviations.clamp_min_(CONSTANT)
-    u, v = (two - means) / deviations
-    correlation = (u * v).mean(dim=dim - 1, keepdim=True)
-    gradient = v.addcmul(correlation, u, value=-1).div_(deviations[0])
-    return Graded(weight - weight * correlation.mean(), gradient.mul_(-weight / u.numel()))
+    centred = two - two.sum(dim=dim, keepdim=True) * (1 / two.shape[dim])
+    variances = centred.square().sum(dim=dim, keepdim=True) * (1 / two.shape[dim])
+    deviations = variances.sqrt_().clamp_min_(CONSTANT)
+    u, v = centred / deviations
+    correlation = (u * v).sum(dim=dim - 1, keepdim=True) * (1 / two.shape[dim])
+    scale = -weight / u.numel()
+    gradient = v.addcmul(correlation, u, value=-1).mul_(scale / deviations[0])
+    return Graded(correlation.sum() * (-weight / correlation.numel()) + weight, gradient)
 
 
 def standardised_soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
@@ -148,13 +155,15 @@ def standardised_soft_targets(logits: Tensor, temperature: float, weight: float)
     A gradient g of the standardised logits z becomes ``(g - mean(g) - z * <g, z> / (classes - 1)) / deviation``; the
     mean of this g is 0.
     """
-    deviations, means = torch.std_mean(logits, dim=1, keepdim=True)
-    deviations.add_(1e-7)  # the authors' guard for logits that are all equal
-    standardised = (logits - means) / deviations
+    classes = logits.shape[1]
+    centred = logits - logits.sum(dim=1, keepdim=True) * (1 / classes)
+    variances = centred.square().sum(dim=1, keepdim=True) * (1 / (classes - 1))
+    deviations = variances.sqrt_().add_(1e-7)  # the authors' guard for logits that are all equal
+    standardised = centred / deviations
     value, gradient = soft_targets(standardised, temperature, weight)
     student = standardised[0]
     along = (gradient * student).sum(dim=0, keepdim=True)
-    straight = gradient.addcmul(student, along, value=-1 / (logits.shape[1] - 1))
+    straight = gradient.addcmul(student, along, value=-1 / (classes - 1))
     return Graded(value, straight.div_(deviations[0]))
 
 

@@ -9,6 +9,7 @@ criterion and teacher is timm's.)
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,11 +25,22 @@ from kd_cli.teaching import Teacher, Teaching, read
 
 @dataclass(frozen=True)
 class Step:
-    """One step's logits, (B, classes), the scalar to minimise, and the weighted terms that it is the sum of."""
+    """One step's logits, (B, classes), the scalar to minimise, and the weighted terms that it is the sum of.
+
+    ``gradient`` is the loss's with respect to the logits, where it is known already; the loss then has no history.
+    """
 
     logits: Tensor
     loss: Tensor
     terms: dict[str, Tensor]
+    gradient: Tensor | None = None
+
+    def backward(self) -> None:
+        """Add the loss's gradient to that of every parameter."""
+        if self.gradient is None:
+            self.loss.backward()
+        else:
+            self.logits.backward(self.gradient)
 
 
 Objective = Callable[[Network, Batch], Step]
@@ -75,9 +87,11 @@ class LogitDistillation:
     def __call__(self, network: Network, batch: Batch) -> Step:
         """One forward pass of the student, compared with the teacher and with the labels."""
         logits = network(batch.images)
-        both = graded.pair(logits, self.teacher(batch))
-        terms = {"teacher": self.compare(both, batch.labels)} | self.labels(both[0], batch.labels)
-        return Step(logits, graded.connect(logits, *terms.values()), {name: term.value for name, term in terms.items()})
+        with torch.inference_mode():  # the gradient is known: not even a record of no history is needed
+            both = graded.pair(logits, self.teacher(batch))
+            terms = {"teacher": self.compare(both, batch.labels)} | self.labels(both[0], batch.labels)
+            loss, gradient = graded.add(*terms.values())
+            return Step(logits, loss, {name: term.value for name, term in terms.items()}, gradient.T)
 
 
 class FeatureDistillation(nn.Module):
