@@ -19,7 +19,7 @@ MASKED = -1e30
 """A logit that no other logit can lose against. Finite, because 0 * infinity is not a number."""
 
 CONSTANT = 1e-12
-"""A smaller standard deviation than that is rounding: what varies no more correlates with nothing."""
+"""Length, without the mean, of a vector that varies by rounding alone: it correlates with nothing."""
 
 
 class Graded(NamedTuple):
@@ -115,9 +115,8 @@ def decoupled(logits: Tensor, labels: Tensor, temperature: float, target: float,
     (student_q, teacher_q), (student_b, teacher_b) = log_q.exp(), log_b.exp()
     scale = temperature / len(labels)
     more = (student_b[:1] - teacher_b[:1]) * (target * scale)
-    gradient = (
-        ((student_q - teacher_q) * (others * scale)).addcmul_(student_q, more, value=-1).scatter_(0, label[0], more)
-    )
+    gradient = (student_q - teacher_q).mul_(others * scale)
+    gradient.addcmul_(student_q, more, value=-1).scatter_(0, label[0], more)
     value = _divergence(teacher_b, log_b) * (target * scale * temperature)
     return Graded(value.add_(_divergence(teacher_q, log_q), alpha=others * scale * temperature), gradient)
 
@@ -136,17 +135,16 @@ def relations(logits: Tensor, temperature: float, between: float, within: float)
 def _decorrelation(two: Tensor, dim: int, weight: float) -> Graded:
     """weight * (1 - mean correlation) of the vectors along ``dim`` of two matrices, and its gradient for the first.
 
-    With u and v the vectors at mean 0 and variance 1, the correlation is the mean of u * v, and its gradient with
-    respect to the first vector, of n values, is (v - correlation * u) / n / deviation.
+    With u and v the vectors at mean 0 and length 1, the correlation is <u, v>, and its gradient with respect to the
+    first vector is (v - <u, v> u) / length, with the length that u had.
     """
     centred = two - two.sum(dim=dim, keepdim=True) * (1 / two.shape[dim])
-    variances = centred.square().sum(dim=dim, keepdim=True) * (1 / two.shape[dim])
-    deviations = variances.sqrt_().clamp_min_(CONSTANT)
-    u, v = centred / deviations
-    correlation = (u * v).sum(dim=dim - 1, keepdim=True) * (1 / two.shape[dim])
-    scale = -weight / u.numel()
-    gradient = v.addcmul(correlation, u, value=-1).mul_(scale / deviations[0])
-    return Graded(correlation.sum() * (-weight / correlation.numel()) + weight, gradient)
+    lengths = centred.square().sum(dim=dim, keepdim=True).sqrt_().clamp_min_(CONSTANT)
+    u, v = centred / lengths
+    correlation = (u * v).sum(dim=dim - 1, keepdim=True)
+    scale = -weight / correlation.numel()
+    gradient = v.addcmul(correlation, u, value=-1).mul_(scale / lengths[0])
+    return Graded(correlation.sum() * scale + weight, gradient)
 
 
 def standardised_soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
