@@ -38,6 +38,7 @@ from kd_cli.options import (
     MethodsOption,
     ModelsDirOption,
     OutputOption,
+    PlotOption,
     ResumeOption,
     ScheduleOption,
     SeedOption,
@@ -101,16 +102,20 @@ def train_teacher(
     augment: AugmentOption = DEFAULTS.augment,
     seed: SeedOption = DEFAULTS.seed,
     resume: ResumeOption = False,
+    plot: PlotOption = None,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
 ) -> None:
     """Train a teacher on labels."""
-    from kd_cli import recipes, report
+    from kd_cli import plots, recipes, report
     from kd_cli.context import Place
 
+    plots.require_ready(plot)
     settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
     place = Place(dataset, data_dir, models_dir, device)
-    _show(recipes.train_teacher(place, arch, settings, output, ensemble, resume), report.print_training, json)
+    result = recipes.train_teacher(place, arch, settings, output, ensemble, resume)
+    _show(result, report.print_training, json)
+    plots.save(plot, plots.draw_training, result)
 
 
 @app.command()
@@ -136,6 +141,7 @@ def distill(
     augment: AugmentOption = DEFAULTS.augment,
     seed: SeedOption = DEFAULTS.seed,
     resume: ResumeOption = False,
+    plot: PlotOption = None,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
 ) -> None:
@@ -145,14 +151,16 @@ def distill(
     require_possible(choice, student)
     if teacher and ensemble > 1:
         raise typer.BadParameter("give --teacher or --ensemble, not both.")
-    from kd_cli import recipes, report
+    from kd_cli import plots, recipes, report
     from kd_cli.context import Place
 
+    plots.require_ready(plot)
     settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
     place = Place(dataset, data_dir, models_dir, device)
     budget = LabelBudget(train_fraction, transfer)
     result = recipes.distill(place, student, settings, choice, teacher or [], ensemble, budget, output, resume)
     _show(result, report.print_training, json)
+    plots.save(plot, plots.draw_training, result)
 
 
 @app.command()
@@ -195,12 +203,15 @@ def compare(
         make_grid(*lists)
     except KdError as error:
         raise typer.BadParameter(str(error)) from None
-    from kd_cli import report_comparison
+    from kd_cli import plots, report_comparison
     from kd_cli.compare import Comparison
     from kd_cli.compare import compare as carry_out
     from kd_cli.context import Place
+    from kd_cli.files import require_writable
 
-    report_comparison.require_ready(csv, plot)
+    plots.require_ready(plot)
+    if csv:
+        require_writable(csv)
     settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
     place = Place(dataset, data_dir, models_dir, device)
     budget = LabelBudget(train_fraction, transfer)
@@ -208,7 +219,9 @@ def compare(
         place, Comparison(*lists, seeds=seeds), settings, budget, results_dir, teacher or [], ensemble, jobs
     )
     _show(result, report_comparison.print_comparison, json)
-    report_comparison.write(result, csv, plot, plot_cost)
+    if csv:
+        report_comparison.write_csv(result, csv)
+    plots.save(plot, partial(plots.draw_comparison, cost=plot_cost), result)
     for failure in result["failed"]:
         _complain(f"{failure['run']}: {failure['error']}")
     if result["failed"]:
@@ -219,6 +232,7 @@ def compare(
 def evaluate(
     checkpoints: CheckpointsArgument = None,
     confusion: Annotated[bool, typer.Option("--confusion", help="Show which classes are taken for which.")] = False,
+    plot: PlotOption = None,
     dataset: DatasetOption = DatasetName.auto,
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
@@ -226,18 +240,19 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy, calibration and agreement on the test set."""
-    from kd_cli import measure, report_quality
+    from kd_cli import measure, plots, report_quality
     from kd_cli.context import Place
 
-    place = Place(dataset, data_dir, models_dir, device)
-    _show(
-        measure.evaluate(place, checkpoints or []), partial(report_quality.print_evaluation, confusion=confusion), json
-    )
+    plots.require_ready(plot)
+    result = measure.evaluate(Place(dataset, data_dir, models_dir, device), checkpoints or [])
+    _show(result, partial(report_quality.print_evaluation, confusion=confusion), json)
+    plots.save(plot, plots.draw_evaluation, result)
 
 
 @app.command()
 def benchmark(
     checkpoints: CheckpointsArgument = None,
+    plot: PlotOption = None,
     dataset: DatasetOption = DatasetName.auto,
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
@@ -245,11 +260,13 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure parameters, MACs, size, latency and throughput, side by side."""
-    from kd_cli import measure, report
+    from kd_cli import measure, plots, report
     from kd_cli.context import Place
 
-    place = Place(dataset, data_dir, models_dir, device)
-    _show(measure.benchmark(place, checkpoints or []), report.print_benchmark, json)
+    plots.require_ready(plot)
+    result = measure.benchmark(Place(dataset, data_dir, models_dir, device), checkpoints or [])
+    _show(result, report.print_benchmark, json)
+    plots.save(plot, plots.draw_benchmark, result)
 
 
 @app.command()
