@@ -47,6 +47,7 @@ from kd_cli.options import (
     TemperatureOption,
     TemperaturesOption,
     TransferOption,
+    WarpOption,
     WeightOption,
 )
 from kd_cli.settings import (
@@ -100,6 +101,7 @@ def train_teacher(
     lr: LrOption = DEFAULTS.lr,
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
+    warp: WarpOption = DEFAULTS.warp,
     seed: SeedOption = DEFAULTS.seed,
     resume: ResumeOption = False,
     plot: PlotOption = None,
@@ -111,7 +113,7 @@ def train_teacher(
     from kd_cli.context import Place
 
     plots.require_ready(plot)
-    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
+    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed, warp)
     place = Place(dataset, data_dir, models_dir, device)
     result = recipes.train_teacher(place, arch, settings, output, ensemble, resume)
     _show(result, report.print_training, json)
@@ -139,6 +141,7 @@ def distill(
     lr: LrOption = DEFAULTS.lr,
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
+    warp: WarpOption = DEFAULTS.warp,
     seed: SeedOption = DEFAULTS.seed,
     resume: ResumeOption = False,
     plot: PlotOption = None,
@@ -155,7 +158,7 @@ def distill(
     from kd_cli.context import Place
 
     plots.require_ready(plot)
-    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
+    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed, warp)
     place = Place(dataset, data_dir, models_dir, device)
     budget = LabelBudget(train_fraction, transfer)
     result = recipes.distill(place, student, settings, choice, teacher or [], ensemble, budget, output, resume)
@@ -191,6 +194,7 @@ def compare(
     lr: LrOption = DEFAULTS.lr,
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
+    warp: WarpOption = DEFAULTS.warp,
     seed: SeedOption = DEFAULTS.seed,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
@@ -212,7 +216,7 @@ def compare(
     plots.require_ready(plot)
     if csv:
         require_writable(csv)
-    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
+    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed, warp)
     place = Place(dataset, data_dir, models_dir, device)
     budget = LabelBudget(train_fraction, transfer)
     result = carry_out(

@@ -6,7 +6,6 @@ state and may look for a screen.
 """
 
 import io
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -27,9 +26,6 @@ METADATA: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf
 COLOURS = ("black", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f", "#56b4e9")  # Okabe & Ito's, for all eyes
 MARKERS = "os^Dv*PX<>"
 DASHES = ("-", "--", "-.", ":")
-
-Z95 = 1.96
-"""Standard deviations to either side that hold 95 % of a normal distribution."""
 
 LOSSES = {
     "labels": "cross-entropy (nats)",
@@ -209,9 +205,13 @@ def _draw_confusion(axes: "Axes", model: Result, classes: Sequence[str], darkest
 
 
 def _draw_reliability(axes: "Axes", model: Result) -> None:
+    from scipy.stats import binomtest  # Wilson's interval stays within 0 and 1, and is wide where pictures are few
+
     bins = [each for each in model["calibration"] if each["count"]]
     right = [each["accuracy"] for each in bins]
-    reach = [_wilson(each["accuracy"], each["count"]) for each in bins]
+    reach = [
+        binomtest(round(each["accuracy"] * each["count"]), each["count"]).proportion_ci(0.95, "wilson") for each in bins
+    ]
     below, above = ([100 * abs(end[side] - share) for end, share in zip(reach, right, strict=True)] for side in (0, 1))
     axes.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1, label="as right as sure")
     axes.errorbar(
@@ -249,14 +249,6 @@ def _draw_counts(axes: "Axes", model: Result) -> None:
     axes.set_ylim(0.5, 10 * max(counts))
     axes.set_xlabel(f"Confidence (%), in {number} bins")
     axes.set_ylabel("Pictures (count),\nlogarithmic")
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share: Wilson 1927. It stays within 0 and 1, and is wide where pictures are few."""
-    spread = Z95**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = Z95 / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return middle - half, middle + half
 
 
 def _errors(model: Result) -> list[list[int]]:

@@ -86,7 +86,9 @@ class Training:
         self.network.train()
         try:
             with device.threads_for(self.macs_per_step):
-                for batch in batches(self.split, settings.batch_size, self.normalise, self.random, settings.augment):
+                for batch in batches(
+                    self.split, settings.batch_size, self.normalise, self.random, settings.augment, settings.warp
+                ):
                     step = self.objective(self.network, batch)
                     self.optimiser.clear_gradients()
                     step.backward()

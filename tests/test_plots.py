@@ -154,13 +154,6 @@ class TestEvaluation:
             assert [bar.get_height() for bar in counts.patches] == [each["count"] for each in bins]
             assert [bar.get_hatch() for bar in counts.patches] == ["///"] * len(bins)
 
-    def test_interval_of_a_share_is_wilsons(self) -> None:
-        from scipy.stats import binomtest
-
-        for right, count in ((0, 1), (1, 1), (3, 7), (9_940, 10_000)):
-            expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
-            assert plots._wilson(right / count, count) == pytest.approx((expected.low, expected.high), abs=1e-4)
-
     @pytest.mark.parametrize("dataset", [DatasetName.fashion_mnist, DatasetName.kmnist])
     def test_names_classes_where_the_font_has_their_letters(
         self, results: dict[str, Result], dataset: DatasetName, recwarn: pytest.WarningsRecorder
