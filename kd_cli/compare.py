@@ -17,7 +17,7 @@ from kd_cli.methods import FROM_LABELS, MethodName
 from kd_cli.networks import count_parameters
 from kd_cli.recipes import find_teachers, require_labels, require_teachers
 from kd_cli.runs import Archive, Conditions, Outcome, Run, carry_out, count_jobs, settle
-from kd_cli.settings import KdError, LabelBudget, Spec, TrainingSettings
+from kd_cli.settings import KdError, LabelBudget, RunStoppedError, Spec, TrainingSettings
 
 CONFIDENCE = 0.95
 
@@ -96,13 +96,19 @@ def _collect(
     outcomes = [outcome for outcome in kept if outcome is not None]
     missing = [run for run, outcome in zip(runs, kept, strict=True) if outcome is None]
     workers = count_jobs(jobs, conditions.place, len(missing))
-    with tqdm(total=len(runs), initial=len(outcomes), unit="run", disable=None, leave=False, smoothing=0) as bar:
-        for outcome in carry_out(conditions, missing, workers):
-            if outcome.error is None:
-                archive.keep(outcome)
-            outcomes.append(outcome)
-            bar.set_description(str(outcome.run))
-            bar.update(1)
+    try:
+        with tqdm(total=len(runs), initial=len(outcomes), unit="run", disable=None, leave=False, smoothing=0) as bar:
+            for outcome in carry_out(conditions, missing, workers):
+                if outcome.error is None:
+                    archive.keep(outcome)
+                outcomes.append(outcome)
+                bar.set_description(str(outcome.run))
+                bar.update(1)
+    except KeyboardInterrupt:
+        done = sum(outcome.error is None for outcome in outcomes)
+        raise RunStoppedError(
+            f"stopped; {archive.folder} keeps {done} of {len(runs)} runs: repeat the command to go on from there"
+        ) from None
     if all(outcome.error for outcome in outcomes):
         raise KdError(f"none of {len(runs)} runs came to an end; the first one: {outcomes[0].error}")
     return outcomes, len(missing), workers

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -215,6 +216,15 @@ class TestTheCommand:
         assert again["runs"]["carried_out"] == 1
         for cell, other in zip(first["cells"], again["cells"], strict=True):
             assert [run["accuracy"] for run in cell["runs"]] == [run["accuracy"] for run in other["runs"]]
+
+    def test_interrupt_says_in_one_line_what_is_kept_and_how_to_go_on(
+        self, compare: Compare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        train = Mock(side_effect=[{"accuracy": 0.5, "error_count": 250.0}] * 2 + [KeyboardInterrupt])
+        monkeypatch.setattr(runs.Workshop, "_train", train)
+        code, _, stderr = compare(*SMALL)
+        assert (code, stderr.count("\n")) == (130, 1)
+        assert "keeps 2 of 6 runs: repeat the command" in stderr
 
     def test_finds_the_same_side_by_side_as_one_after_the_other(self, compare: Compare, tmp_path: Path) -> None:
         def accuracies(*arguments: str) -> list[float]:
