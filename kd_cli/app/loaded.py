@@ -1,0 +1,89 @@
+"""What the server loads once for all visitors: networks and test pictures."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+import torch
+
+from kd_cli import data
+from kd_cli.app import show
+from kd_cli.checkpoint import Checkpoint, find, load_checkpoint
+from kd_cli.context import Place
+from kd_cli.data import Dataset
+from kd_cli.settings import DatasetName, DeviceName, KdError, Role
+
+CPU = torch.device("cpu")
+
+# A visitor's picture is too little work to share, and visitors run side by side anyway.
+torch.set_num_threads(1)
+
+
+def place() -> Place:
+    """Where the server works, as `serve` was told."""
+    return Place(
+        DatasetName(os.environ.get("KD_DATASET", DatasetName.auto.value)),
+        Path(os.environ.get("KD_DATA_DIR", "data")),
+        Path(os.environ.get("KD_MODELS_DIR", "models")),
+        DeviceName.cpu,
+    )
+
+
+def pair(name: DatasetName) -> dict[Role, Checkpoint]:
+    """A data set's teacher and student; ``auto`` is MNIST's, as it is for ``kd predict``.
+
+    Raises:
+        KdError: one of them is not there, or damaged.
+    """
+    name = DatasetName.mnist if name is DatasetName.auto else name
+    return {role: checkpoint(find(place().models_dir, name, role)) for role in Role}
+
+
+def checkpoint(path: Path) -> Checkpoint:
+    """A network, read again only if its file has changed.
+
+    Raises:
+        KdError: it is not there, or damaged.
+    """
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0  # loading it says what is wrong
+    return _load(path, changed)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _load(path: Path, changed: int) -> Checkpoint:
+    return load_checkpoint(path, CPU)
+
+
+def test_pictures() -> Dataset:
+    """The test pictures of the data set that was asked for; the bundled digits where MNIST cannot be had.
+
+    Raises:
+        KdError: a data set other than ``auto`` cannot be had.
+    """
+    dataset = _dataset(place().dataset, place().data_dir)
+    if place().dataset is DatasetName.auto and dataset.name is not DatasetName.mnist:
+        st.warning(
+            "MNIST is not here and cannot be downloaded. These are the bundled digits, read by the networks that "
+            "learnt from them. Their numbers are not comparable with MNIST's."
+        )
+    return dataset
+
+
+@st.cache_resource(show_spinner="Loading the test pictures", max_entries=2)
+def _dataset(name: DatasetName, data_dir: Path) -> Dataset:
+    return data.load(name, data_dir, train=False)
+
+
+@contextmanager
+def failures_shown() -> Iterator[None]:
+    """Show what is expected to go wrong as a message on the page, and end the page there."""
+    try:
+        yield
+    except KdError as error:
+        st.error(show.as_markdown(str(error)))
+        st.stop()

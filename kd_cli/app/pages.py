@@ -1,0 +1,8 @@
+"""The pages, in the order in which the navigation has them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kd_cli.app import draw, upload
+
+ALL: list[tuple[Callable[[], None], dict[str, Any]]] = [(each.page, each.PAGE) for each in (draw, upload)]
