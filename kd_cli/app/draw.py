@@ -1,19 +1,21 @@
 """Draw a digit, and see what teacher and student make of it after every stroke."""
 
+from typing import Any
+
 import streamlit as st
 
 from kd_cli.app import canvas, loaded, readings, show
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.settings import Role
 
-PAGE = {"title": "Draw", "icon": ":material/draw:", "url_path": "draw", "default": True}
+PAGE: dict[str, Any] = {"title": "Draw", "icon": ":material/draw:", "url_path": "draw", "default": True}
 
 
 def page() -> None:
     """The page Draw."""
     st.title("Draw a digit")
     with loaded.failures_shown():
-        networks = loaded.pair(loaded.place().dataset)
+        networks = loaded.to_try()
     _read(networks)
     st.html(show.sources(networks.values()))
 

@@ -15,10 +15,13 @@ from kd_cli.settings import Role
 
 @dataclass(frozen=True)
 class Answer:
-    """The 28x28 picture that the networks saw, what each made of it, and the milliseconds that each step took."""
+    """The 28x28 picture that the networks saw, what each made of it, and the milliseconds that each step took.
+
+    ``preparing_ms`` is None where the picture was 28x28 in the first place.
+    """
 
     seen: Picture
-    preparing_ms: float
+    preparing_ms: float | None
     readings: dict[Role, Reading]
     reading_ms: dict[Role, float]
     classes: tuple[str, ...]
@@ -39,7 +42,7 @@ def read(content: bytes, name: str, networks: dict[Role, Checkpoint]) -> Answer:
     return classify(seen, networks, 1000 * (time.perf_counter() - start))
 
 
-def classify(seen: Picture, networks: dict[Role, Checkpoint], preparing_ms: float = 0.0) -> Answer:
+def classify(seen: Picture, networks: dict[Role, Checkpoint], preparing_ms: float | None = None) -> Answer:
     """Read a 28x28 picture with both networks, one after the other."""
     readings, times = {}, {}
     for role, network in networks.items():
@@ -61,7 +64,9 @@ def as_html(answer: Answer, what: str) -> str:
         for role, reading in answer.readings.items()
     )
     picture = show.image(answer.seen, f"{what} as the networks saw it, 28 by 28 pixels", 140)
-    caption = f"What the networks saw, prepared in {answer.preparing_ms:.1f} ms"
+    caption = "What the networks saw"
+    if answer.preparing_ms is not None:
+        caption += f", prepared in {answer.preparing_ms:.1f} ms"
     return (
         f"{show.verdict(answer.label(Role.teacher), answer.label(Role.student))}"
         f'<div class="kd-reading">{charts}<figure>{picture}<figcaption>{caption}</figcaption></figure></div>'

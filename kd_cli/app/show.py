@@ -3,9 +3,9 @@
 import base64
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from html import escape
+from html import escape as escape
 from pathlib import Path
 
 import streamlit as st
@@ -14,6 +14,9 @@ from PIL import Image, ImageDraw
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.predict import Picture
 from kd_cli.settings import Role
+
+Measure = tuple[str, Sequence[str], Sequence[float] | None]
+"""A row of `side_by_side`: its name, what to write of teacher and student, and what to draw."""
 
 
 def style() -> None:
@@ -92,3 +95,70 @@ def _source(checkpoint: Checkpoint) -> str:
 def heading(text: str, level: int = 2) -> str:
     """A heading that takes its text as it is, which Streamlit's own would read as Markdown."""
     return f"<h{level}>{escape(text)}</h{level}>"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; its first column names the rows, the last row stands out."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+        for name, *cells in rows
+    )
+    return f'<table class="kd-table kd-sum"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def side_by_side(columns: Sequence[str], rows: Sequence[Measure], caption: str) -> str:
+    """Teacher and student in columns: each thing measured as text and, where one can be drawn, as a bar."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    body = []
+    for name, texts, values in rows:
+        most = max(values or [0]) or 1
+        bars = [f'<div class="kd-bar" style="width:{100 * value / most:.1f}%"></div>' for value in values or []]
+        cells = "".join(
+            f'<td class="kd-{role.value}">{escape(text)}{bar}</td>'
+            for role, text, bar in zip(Role, texts, bars or ["", ""], strict=True)
+        )
+        body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    return (
+        f'<table class="kd-table"><caption>{escape(caption)}</caption><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def signed_bars(rows: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
+    """Values above and below 0, in bars that go right and left from the middle; all columns have one scale."""
+    most = max(abs(value) for values in columns.values() for value in values) or 1
+    head = "".join(f'<th scope="col">{escape(name.capitalize())}</th>' for name in columns)
+    body = []
+    for i, name in enumerate(rows):
+        cells = []
+        for values in columns.values():
+            side = "left" if values[i] >= 0 else "right"
+            style = f"margin-{side}:50%;width:{50 * abs(values[i]) / most:.1f}%"
+            push = ";margin-left:auto" if side == "right" else ""
+            cells.append(f'<td>{values[i]:+.4f}<div class="kd-bar" style="{style}{push}"></div></td>')
+        body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+    return (
+        f'<table class="kd-table kd-signed"><thead><tr><th scope="col">Class</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def confusion(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    """Rows are what a picture is, columns what it was taken for; the more often it was mistaken, the darker."""
+    most = max(count for i, row in enumerate(counts) for j, count in enumerate(row) if i != j) or 1
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
+    body = []
+    for i, (name, row) in enumerate(zip(classes, counts, strict=True)):
+        cells = "".join(
+            f'<td class="kd-most">{count}</td>'
+            if i == j
+            else f'<td style="background:rgb(200 104 47 / {0.5 * count / most:.2f})">{count or ""}</td>'
+            for j, count in enumerate(row)
+        )
+        body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    return (
+        f'<div class="kd-scroll" tabindex="0" role="region" aria-label="Confusion matrix: {escape(title)}">'
+        f'<table class="kd-confusion"><caption>{escape(title)}: row is the label, column what it was read as</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )

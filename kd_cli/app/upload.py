@@ -17,7 +17,7 @@ def page() -> None:
     """The page Upload."""
     st.title("Upload pictures")
     with loaded.failures_shown():
-        networks = loaded.pair(loaded.place().dataset)
+        networks = loaded.to_try()
     files = st.file_uploader(
         "Pictures of one handwritten digit each: photographs, scans or drawings of any size, up to 20 MB",
         accept_multiple_files=True,
