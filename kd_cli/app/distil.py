@@ -48,8 +48,8 @@ def page() -> None:
 def _settings() -> tuple[MethodName, dict[str, float | None], dict[str, Any]]:
     left, middle, right = st.columns(3)
     with left:
-        methods = list(MethodName)
-        name = st.selectbox("Method", methods, methods.index(MethodName.kd), format_func=_describe)
+        methods = [each.value for each in MethodName]
+        name = MethodName(st.selectbox("Method", methods, methods.index("kd"), format_func=_describe))
         student = st.text_input("Student", "mlp-128", help="cnn-N has N filters; mlp-N has N hidden units.")
     options: dict[str, float | None] = {}
     with middle:
@@ -71,8 +71,8 @@ def _settings() -> tuple[MethodName, dict[str, float | None], dict[str, Any]]:
     return name, options, {"student": student, "settings": settings}
 
 
-def _describe(name: MethodName) -> str:
-    return f"{name.value}: {METHODS[name].source}"
+def _describe(name: str) -> str:
+    return f"{name}: {METHODS[MethodName(name)].source}"
 
 
 def _title(job: dict[str, Any], choice: Choice) -> str:
@@ -101,21 +101,35 @@ def _watch(run: Run, was_busy: bool) -> None:
 
 
 def _curves(run: Run) -> None:
-    curve = run.curve
+    """Loss and accuracy over the steps: of the training pictures, and of the test pictures after each epoch."""
     left, right = st.columns(2)
-    if curve.steps:
+    rows = {"training, epoch so far": run.training, "test set": run.test}
+    points = [{"of": of} | point for of, points in rows.items() for point in points]
+    if points:
         with left:
             st.html(show.heading("Training loss, mean over the epoch so far", 3))
-            st.line_chart(
-                {"step": curve.steps, "loss": curve.losses}, x="step", y="loss", x_label="Step", y_label="Loss"
-            )
-    if curve.epochs:
+            st.vega_lite_chart(_chart([each for each in points if "loss" in each], "loss", "Loss"))
         with right:
-            st.html(show.heading("Test accuracy after each epoch", 3))
-            percent = [100 * accuracy for accuracy in curve.test_accuracies]
-            st.line_chart(
-                {"epoch": curve.epochs, "accuracy": percent}, x="epoch", y="accuracy", x_label="Epoch", y_label="%"
-            )
+            st.html(show.heading("Accuracy", 3))
+            st.vega_lite_chart(_chart(points, "accuracy", "Share of pictures read right"))
+
+
+def _chart(points: list[dict[str, Any]], name: str, title: str) -> dict[str, Any]:
+    """A Vega-Lite chart of a value over the steps; its axis need not begin at 0, where all is close to 1."""
+    axis = {"title": title, "format": ".1%" if name == "accuracy" else ".3~g"}
+    y = {"field": name, "type": "quantitative", "scale": {"zero": name == "loss"}, "axis": axis}
+    colours = {"domain": ["training, epoch so far", "test set"], "range": ["#3b82c4", "#c8682f"]}
+    return {
+        "height": 260,
+        "data": {"values": points},
+        "description": f"{title} over the training steps",
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": {"field": "step", "type": "quantitative", "axis": {"title": "Step", "tickMinStep": 1}},
+            "y": y,
+            "color": {"field": "of", "title": None, "scale": colours, "legend": {"orient": "bottom"}},
+        },
+    }
 
 
 def _result(result: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def page() -> None:
         )
         temperature = st.slider("Temperature T", 0.5, 20.0, float(DEFAULTS["temperature"]), 0.5)
         alpha = st.slider("Alpha", 0.0, 1.0, float(DEFAULTS["alpha"]), 0.05)
-    step = _step(dataset, networks, row, temperature, alpha)
+    step = compute_step(dataset, networks, row, temperature, alpha)
     with right:
         _soft_targets(dataset, networks, row, temperature)
         _loss(step, alpha, temperature)
@@ -56,7 +56,9 @@ def _telling(dataset: Dataset, networks: dict[Role, Checkpoint]) -> int:
     return next((each.index for each in found if each.teacher.class_index == each.label), 0)
 
 
-def _step(dataset: Dataset, networks: dict[Role, Checkpoint], row: int, temperature: float, alpha: float) -> Step:
+def compute_step(
+    dataset: Dataset, networks: dict[Role, Checkpoint], row: int, temperature: float, alpha: float
+) -> Step:
     """What ``kd distill`` would minimise if this picture were a batch of one."""
     only = Split(dataset.test.images[row : row + 1], dataset.test.labels[row : row + 1])
     teaching = Teaching([networks[Role.teacher].network], only, dataset.normalisation, augment=False)

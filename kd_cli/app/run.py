@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,17 @@ import streamlit as st
 from kd_cli.settings import KdError
 
 
-@dataclass
-class Curve:
-    """What there is to draw of a run: loss and accuracy over the steps, test accuracy over the epochs."""
-
-    steps: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    test_accuracies: list[float] = field(default_factory=list)
-
-
 class Run:
-    """Starts a process that trains, see `worker`, and takes in what it says."""
+    """Starts a process that trains, see `worker`, and takes in what it says.
+
+    ``training`` has loss and accuracy on the training pictures, means over the epoch so far; ``test`` has the accuracy
+    on the test pictures after each epoch. Both say at which step.
+    """
 
     def __init__(self, name: str, job: dict[str, Any]) -> None:
         self.name, self.job = name, job
-        self.curve = Curve()
+        self.training: list[dict[str, float]] = []
+        self.test: list[dict[str, float]] = []
         self.total_steps = self.step = 0
         self.result: dict[str, Any] | None = None
         self.error: str | None = None
@@ -76,19 +69,16 @@ class Run:
             self.error = "ended before it was done; nothing was kept"
 
     def _take_in(self, event: dict[str, Any]) -> None:
-        curve = self.curve
-        match event["event"]:
+        match event.pop("event"):
             case "begin":
                 self.total_steps = event["steps"]
             case "step":
                 self.step = event["step"]
-                curve.steps.append(event["step"])
-                curve.losses.append(event["loss"])
-                curve.accuracies.append(event["accuracy"])
+                self.training.append(event)
             case "epoch":
                 self.step = event["step"]
-                curve.epochs.append(event["epoch"])
-                curve.test_accuracies.append(event["accuracy"])
+                self.training.append({"step": self.step, "loss": event["loss"]})
+                self.test.append({"step": self.step, "accuracy": event["accuracy"]})
             case "done":
                 self.result = event["result"]
             case "failed":
