@@ -32,7 +32,7 @@ def page() -> None:
     name, options, job = _settings()
     run = trainings().latest
     busy = run is not None and run.running
-    if st.button("Start", type="primary", disabled=busy):
+    if st.button("Start", disabled=busy):
         with loaded.failures_shown():
             choice = choose(name, options)
             require_possible(choice, parse_spec(job["student"]), [teacher.metadata.architecture])

@@ -1,6 +1,7 @@
 """Start the page's server. Free of Streamlit and torch until it is clear that the server can start."""
 
 import errno
+import gc
 import importlib.util
 import os
 import socket
@@ -34,6 +35,7 @@ def serve(host: str, port: int, browser: bool, dataset: DatasetName, data_dir: P
 
     from kd_cli.app import pages  # noqa: F401  torch comes with it: better now than while the first visitor waits
 
+    gc.freeze()  # what was imported stays: no collection need look at it
     shown = f"[{host}]" if ":" in host else host
     print(f"kd: the page is at http://{shown}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     flags = [f"--{name}={value}" for name, value in _options(host, port, browser).items()]
@@ -48,6 +50,7 @@ def _options(host: str, port: int, browser: bool) -> dict[str, str | int]:
         "server.headless": "false" if browser else "true",
         "server.maxUploadSize": UPLOAD_LIMIT,
         "server.fileWatcherType": "none",  # nothing here changes while it runs
+        "runner.postScriptGC": "false",  # a full collection after every stroke takes ten times as long as reading it
         "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
