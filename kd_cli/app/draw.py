@@ -8,7 +8,7 @@ from kd_cli.app import canvas, loaded, readings, show
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.settings import Role
 
-PAGE: dict[str, Any] = {"title": "Draw", "icon": ":material/draw:", "url_path": "draw", "default": True}
+PAGE: dict[str, Any] = {"title": "Draw", "icon": ":material/draw:", "default": True}
 
 
 def page() -> None:

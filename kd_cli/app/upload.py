@@ -19,7 +19,7 @@ def page() -> None:
     with loaded.failures_shown():
         networks = loaded.to_try()
     files = st.file_uploader(
-        "Pictures of one handwritten digit each: photographs, scans or drawings of any size, up to 20 MB",
+        f"Pictures of one handwritten digit each, of any size, up to 20 MB: {', '.join(sorted(SUFFIXES))}",
         accept_multiple_files=True,
     )
     if len(files) > MOST:
@@ -27,7 +27,6 @@ def page() -> None:
     for file in files[:MOST]:
         _show(file.name, file.getvalue(), networks)
     st.html(show.sources(networks.values()))
-    st.html(f"<p>Read are {', '.join(sorted(SUFFIXES))}; of an animation, the first frame.</p>")
 
 
 def _show(name: str, content: bytes, networks: dict[Role, Checkpoint]) -> None:
