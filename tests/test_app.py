@@ -108,9 +108,9 @@ def test_the_server_listens_on_loopback_only_and_ends_with_130(shipped: Path, tm
 
 
 def test_telemetry_is_off_and_uploads_have_a_limit() -> None:
-    options = serve._options("localhost", 8501, browser=False)
+    options = serve._needed("localhost", 8501, browser=False)
     assert options["browser.gatherUsageStats"] == "false"
-    assert options["server.maxUploadSize"] == 20
+    assert options["server.maxUploadSize"] == "20"
 
 
 def test_a_drawing_is_read_by_both(visit: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,14 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sends a Unix signal"),
 ]
 
-PAGES = ["Draw", "Upload", "Samples", "Compare", "How it works", "Train"]
+PAGES = {
+    "Draw": "Draw a digit",
+    "Upload": "Upload pictures",
+    "Samples": "Test pictures",
+    "Compare": "Teacher and student compared",
+    "How it works": "How distillation works",
+    "Train": "Distil a student",
+}
 
 AXE = Path(os.environ.get("KD_AXE", ROOT / "build" / "axe" / "package" / "axe.min.js"))
 
@@ -52,7 +59,7 @@ def page(server: tuple[str, Any], chromium: Any) -> Iterator[Any]:
     foreign: list[str] = []
     with chromium.new_context(viewport={"width": 1200, "height": 1000}) as context:
         visitor = context.new_page()
-        visitor.set_default_timeout(60_000)
+        visitor.set_default_timeout(30_000)
         visitor.on(
             "request",
             lambda request: (
@@ -66,11 +73,9 @@ def page(server: tuple[str, Any], chromium: Any) -> Iterator[Any]:
 
 
 def go_to(page: Any, name: str) -> None:
-    page.get_by_role("link", name=name, exact=True).first.click()
+    page.get_by_role("link", name=re.compile(f"{name}$")).first.click()
+    page.get_by_role("heading", name=PAGES[name]).wait_for()
     page.locator(".kd-sources").wait_for()
-    page.wait_for_function(
-        "name => document.querySelector('[aria-current=page]')?.textContent.includes(name)", arg=name
-    )
 
 
 def read_answer(page: Any) -> list[int]:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from kd_cli.settings import DatasetName, KdError
 
@@ -15,8 +16,15 @@ UPLOAD_LIMIT = 20
 
 MAIN = Path(__file__).with_name("main.py")
 
-# Blue passes for text on white, and the lighter one on the dark page; Streamlit's own red passes on neither.
-COLOURS = {"light": "#0b5cad", "dark": "#6cb4f5"}
+NICE = {
+    "server.showEmailPrompt": "false",
+    "client.toolbarMode": "minimal",
+    "logger.hideWelcomeMessage": "true",
+    "logger.level": "error",
+    # These can be read on their pages; Streamlit's own red cannot on either.
+    "theme.light.primaryColor": "#0b5cad",
+    "theme.dark.primaryColor": "#6cb4f5",
+}
 
 
 def serve(host: str, port: int, browser: bool, dataset: DatasetName, data_dir: Path, models_dir: Path) -> None:
@@ -38,26 +46,27 @@ def serve(host: str, port: int, browser: bool, dataset: DatasetName, data_dir: P
     gc.freeze()  # what was imported stays: no collection need look at it
     shown = f"[{host}]" if ":" in host else host
     print(f"kd: the page is at http://{shown}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    flags = [f"--{name}={value}" for name, value in _options(host, port, browser).items()]
-    cli.main(["run", str(MAIN), *flags], standalone_mode=False)
+    options = _needed(host, port, browser) | _known(NICE, cli.main_run)
+    cli.main(["run", str(MAIN), *(f"--{name}={value}" for name, value in options.items())], standalone_mode=False)
 
 
-def _options(host: str, port: int, browser: bool) -> dict[str, str | int]:
-    """Streamlit's settings; what they leave out is as the user's own configuration has it."""
-    options: dict[str, str | int] = {
+def _needed(host: str, port: int, browser: bool) -> dict[str, str]:
+    """Streamlit's settings that the page is not itself without; the user's own configuration cannot undo them."""
+    return {
         "server.address": host,
-        "server.port": port,
+        "server.port": str(port),
         "server.headless": "false" if browser else "true",
-        "server.maxUploadSize": UPLOAD_LIMIT,
+        "server.maxUploadSize": str(UPLOAD_LIMIT),
         "server.fileWatcherType": "none",  # nothing here changes while it runs
         "runner.postScriptGC": "false",  # a full collection after every stroke takes ten times as long as reading it
-        "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal",
-        "logger.hideWelcomeMessage": "true",
-        "logger.level": "error",
     }
-    return options | {f"theme.{base}.primaryColor": colour for base, colour in COLOURS.items()}
+
+
+def _known(options: dict[str, str], command: Any) -> dict[str, str]:
+    """Those of the settings that this version of Streamlit has."""
+    names = {name.removeprefix("--") for parameter in command.params for name in parameter.opts}
+    return {name: value for name, value in options.items() if name in names}
 
 
 def require_free(host: str, port: int) -> None:
