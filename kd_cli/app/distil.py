@@ -85,9 +85,11 @@ def _watch(run: Run, was_busy: bool) -> None:
         st.rerun()  # the whole page: there is something to try now
     st.html(show.heading(f"Run {run.name}"))
     if run.running:
-        share = run.step / run.total_steps if run.total_steps else 0.0
-        state = "Stopping after this epoch" if run.stopping else "Training" if run.total_steps else "Starting"
-        st.progress(min(share, 1.0), f"{state}: step {run.step:,} of {run.total_steps:,}")
+        if run.total_steps:
+            state = "Stopping after this epoch" if run.stopping else "Training"
+            st.progress(run.step / run.total_steps, f"{state}: step {run.step:,} of {run.total_steps:,}")
+        else:
+            st.progress(0.0, "Starting, and asking the teacher about all training pictures")
         if not run.stopping and st.button("Stop after this epoch"):
             run.stop()
             st.rerun(scope="fragment")
@@ -108,26 +110,29 @@ def _curves(run: Run) -> None:
     if points:
         with left:
             st.html(show.heading("Training loss, mean over the epoch so far", 3))
-            st.vega_lite_chart(_chart([each for each in points if "loss" in each], "loss", "Loss"))
+            st.vega_lite_chart(_chart(points, "loss", "Loss"))
         with right:
             st.html(show.heading("Accuracy", 3))
-            st.vega_lite_chart(_chart(points, "accuracy", "Share of pictures read right"))
+            st.vega_lite_chart(_chart(points, "accuracy", "Accuracy"))
 
 
 def _chart(points: list[dict[str, Any]], name: str, title: str) -> dict[str, Any]:
     """A Vega-Lite chart of a value over the steps; its axis need not begin at 0, where all is close to 1."""
-    axis = {"title": title, "format": ".1%" if name == "accuracy" else ".3~g"}
+    axis: dict[str, Any] = {"title": title, "format": ".1%" if name == "accuracy" else ".3~g"}
     y = {"field": name, "type": "quantitative", "scale": {"zero": name == "loss"}, "axis": axis}
     colours = {"domain": ["training, epoch so far", "test set"], "range": ["#3b82c4", "#c8682f"]}
+    colour: dict[str, Any] = {"field": "of", "title": None, "scale": colours, "legend": None}
+    if name == "accuracy":
+        colour["legend"] = {"orient": "top"}
     return {
-        "height": 260,
-        "data": {"values": points},
+        "height": 320,
+        "data": {"values": [point for point in points if name in point]},
         "description": f"{title} over the training steps",
         "mark": {"type": "line", "point": True},
         "encoding": {
             "x": {"field": "step", "type": "quantitative", "axis": {"title": "Step", "tickMinStep": 1}},
             "y": y,
-            "color": {"field": "of", "title": None, "scale": colours, "legend": {"orient": "bottom"}},
+            "color": colour,
         },
     }
 
@@ -140,4 +145,6 @@ def _result(result: dict[str, Any]) -> None:
     path = Path(result["checkpoint"])
     if path.exists():
         st.download_button("Download the checkpoint", path.read_bytes(), path.name, "application/octet-stream")
-    st.page_link(st.Page(draw.page, **draw.PAGE), label="Try it on the page Draw: choose it as the student there")
+    if st.button("Try it on the page Draw"):
+        st.session_state["student"] = path
+        st.switch_page(st.Page(draw.page, **draw.PAGE))

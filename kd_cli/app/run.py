@@ -32,7 +32,10 @@ class Run:
         self.error: str | None = None
         self.stopping = False
         command = [sys.executable, "-m", "kd_cli.app.worker"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # In a session of its own, Ctrl-C on the server's terminal does not reach it: the server ends it.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         self._say(json.dumps(job))
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

@@ -4,8 +4,8 @@ Both are JSON, a line each. After the job, the line ``stop`` ends the run after 
 stdin ends it at once: the server is gone.
 """
 
-import _thread
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -20,8 +20,10 @@ from kd_cli.settings import DatasetName, DeviceName, KdError, Schedule, Training
 
 def main() -> None:
     """Carry out the job."""
-    job = json.loads(sys.stdin.readline())
+    if hasattr(os, "nice"):
+        os.nice(10)  # whoever draws meanwhile goes first
     events = Events()
+    job = json.loads(sys.stdin.readline())
     threading.Thread(target=events.obey, daemon=True).start()
     place = Place(DatasetName(job["dataset"]), Path(job["data_dir"]), Path(job["models_dir"]), DeviceName.auto)
     settings = TrainingSettings(**job["settings"] | {"schedule": Schedule(job["settings"]["schedule"])})
@@ -31,17 +33,17 @@ def main() -> None:
             place, parse_spec(job["student"]), settings, choice, output=Path(job["output"]), watch=events
         )
     except KdError as error:
-        say("failed", error=str(error))
-    except KeyboardInterrupt:
-        say("failed", error="stopped before the first epoch; nothing was kept")
+        events.say("failed", error=str(error))
     else:
-        say("done", result=result)
+        events.say("done", result=result)
 
 
 class Events:
     """Tells the server how the run goes."""
 
     def __init__(self) -> None:
+        self._out = sys.stdout
+        sys.stdout = sys.stderr  # what a library prints is no event
         self.step = 0
         self.wanted = True
 
@@ -49,11 +51,15 @@ class Events:
         """Wait for what the server says."""
         for _ in sys.stdin:
             self.wanted = False
-        _thread.interrupt_main()
+        os._exit(130)
+
+    def say(self, event: str, **details: Any) -> None:
+        """Send a line to the server."""
+        print(json.dumps({"event": event} | details), file=self._out, flush=True)
 
     def begin(self, steps: int, done: int) -> None:
         """The run starts."""
-        say("begin", steps=steps)
+        self.say("begin", steps=steps)
 
     def begin_epoch(self, title: str) -> None:
         """Nothing to tell."""
@@ -64,20 +70,15 @@ class Events:
 
     def show(self, loss: float, accuracy: float) -> None:
         """The means over the epoch so far."""
-        say("step", step=self.step, loss=loss, accuracy=accuracy)
+        self.say("step", step=self.step, loss=loss, accuracy=accuracy)
 
     def end_epoch(self, entry: Entry) -> bool:
         """What the epoch came to; whether to go on."""
-        say("epoch", step=self.step, **entry)
+        self.say("epoch", step=self.step, **entry)
         return self.wanted
 
     def close(self) -> None:
         """Nothing to tell: the result follows."""
-
-
-def say(event: str, **details: Any) -> None:
-    """Send a line to the server."""
-    print(json.dumps({"event": event} | details), flush=True)
 
 
 if __name__ == "__main__":
