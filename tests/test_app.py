@@ -50,9 +50,7 @@ def visit(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         script = f"from kd_cli.app import {name}\n{name}.page()"
         return testing.AppTest.from_string(script, default_timeout=120).run()
 
-    threads = torch.get_num_threads()
     yield run
-    torch.set_num_threads(threads)
     st.cache_resource.clear()
 
 

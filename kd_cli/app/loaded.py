@@ -20,9 +20,6 @@ from kd_cli.settings import DatasetName, DeviceName, KdError, Role
 
 CPU = torch.device("cpu")
 
-# A visitor's picture is too little work to share, and visitors run side by side anyway.
-torch.set_num_threads(1)
-
 
 def place() -> Place:
     """Where the server works, as `serve` was told."""

@@ -39,10 +39,12 @@ def serve(host: str, port: int, browser: bool, dataset: DatasetName, data_dir: P
     # The script runs anew for every visitor and every click; it finds its settings where the commands find theirs.
     os.environ |= {"KD_DATASET": dataset.value, "KD_DATA_DIR": str(data_dir), "KD_MODELS_DIR": str(models_dir)}
 
+    import torch
     from streamlit.web import cli
 
     from kd_cli.app import pages  # noqa: F401  torch comes with it: better now than while the first visitor waits
 
+    torch.set_num_threads(1)  # a visitor's picture is too little work to share, and visitors run side by side anyway
     gc.freeze()  # what was imported stays: no collection need look at it
     shown = f"[{host}]" if ":" in host else host
     print(f"kd: the page is at http://{shown}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
@@ -51,7 +53,7 @@ def serve(host: str, port: int, browser: bool, dataset: DatasetName, data_dir: P
 
 
 def _needed(host: str, port: int, browser: bool) -> dict[str, str]:
-    """Streamlit's settings that the page is not itself without; the user's own configuration cannot undo them."""
+    """The settings of Streamlit that the page relies on; the user's own configuration does not undo them."""
     return {
         "server.address": host,
         "server.port": str(port),
