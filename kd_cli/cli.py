@@ -38,6 +38,7 @@ from kd_cli.options import (
     MethodsOption,
     ModelsDirOption,
     OutputOption,
+    PlotOption,
     ResumeOption,
     ScheduleOption,
     SeedOption,
@@ -46,6 +47,7 @@ from kd_cli.options import (
     TemperatureOption,
     TemperaturesOption,
     TransferOption,
+    WarpOption,
     WeightOption,
 )
 from kd_cli.settings import (
@@ -99,18 +101,23 @@ def train_teacher(
     lr: LrOption = DEFAULTS.lr,
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
+    warp: WarpOption = DEFAULTS.warp,
     seed: SeedOption = DEFAULTS.seed,
     resume: ResumeOption = False,
+    plot: PlotOption = None,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
 ) -> None:
     """Train a teacher on labels."""
-    from kd_cli import recipes, report
+    from kd_cli import plots, recipes, report
     from kd_cli.context import Place
 
-    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
+    plots.require_ready(plot)
+    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed, warp)
     place = Place(dataset, data_dir, models_dir, device)
-    _show(recipes.train_teacher(place, arch, settings, output, ensemble, resume), report.print_training, json)
+    result = recipes.train_teacher(place, arch, settings, output, ensemble, resume)
+    _show(result, report.print_training, json)
+    plots.save(plot, plots.draw_training, result)
 
 
 @app.command()
@@ -134,8 +141,10 @@ def distill(
     lr: LrOption = DEFAULTS.lr,
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
+    warp: WarpOption = DEFAULTS.warp,
     seed: SeedOption = DEFAULTS.seed,
     resume: ResumeOption = False,
+    plot: PlotOption = None,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
 ) -> None:
@@ -145,14 +154,16 @@ def distill(
     require_possible(choice, student)
     if teacher and ensemble > 1:
         raise typer.BadParameter("give --teacher or --ensemble, not both.")
-    from kd_cli import recipes, report
+    from kd_cli import plots, recipes, report
     from kd_cli.context import Place
 
-    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
+    plots.require_ready(plot)
+    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed, warp)
     place = Place(dataset, data_dir, models_dir, device)
     budget = LabelBudget(train_fraction, transfer)
     result = recipes.distill(place, student, settings, choice, teacher or [], ensemble, budget, output, resume)
     _show(result, report.print_training, json)
+    plots.save(plot, plots.draw_training, result)
 
 
 @app.command()
@@ -183,6 +194,7 @@ def compare(
     lr: LrOption = DEFAULTS.lr,
     schedule: ScheduleOption = DEFAULTS.schedule,
     augment: AugmentOption = DEFAULTS.augment,
+    warp: WarpOption = DEFAULTS.warp,
     seed: SeedOption = DEFAULTS.seed,
     device: DeviceOption = DeviceName.auto,
     json: JsonOption = False,
@@ -195,20 +207,25 @@ def compare(
         make_grid(*lists)
     except KdError as error:
         raise typer.BadParameter(str(error)) from None
-    from kd_cli import report_comparison
+    from kd_cli import plots, report_comparison
     from kd_cli.compare import Comparison
     from kd_cli.compare import compare as carry_out
     from kd_cli.context import Place
+    from kd_cli.files import require_writable
 
-    report_comparison.require_ready(csv, plot)
-    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed)
+    plots.require_ready(plot)
+    if csv:
+        require_writable(csv)
+    settings = TrainingSettings(epochs, batch_size, lr, schedule, augment, seed, warp)
     place = Place(dataset, data_dir, models_dir, device)
     budget = LabelBudget(train_fraction, transfer)
     result = carry_out(
         place, Comparison(*lists, seeds=seeds), settings, budget, results_dir, teacher or [], ensemble, jobs
     )
     _show(result, report_comparison.print_comparison, json)
-    report_comparison.write(result, csv, plot, plot_cost)
+    if csv:
+        report_comparison.write_csv(result, csv)
+    plots.save(plot, partial(plots.draw_comparison, cost=plot_cost), result)
     for failure in result["failed"]:
         _complain(f"{failure['run']}: {failure['error']}")
     if result["failed"]:
@@ -219,6 +236,7 @@ def compare(
 def evaluate(
     checkpoints: CheckpointsArgument = None,
     confusion: Annotated[bool, typer.Option("--confusion", help="Show which classes are taken for which.")] = False,
+    plot: PlotOption = None,
     dataset: DatasetOption = DatasetName.auto,
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
@@ -226,18 +244,19 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy, calibration and agreement on the test set."""
-    from kd_cli import measure, report_quality
+    from kd_cli import measure, plots, report_quality
     from kd_cli.context import Place
 
-    place = Place(dataset, data_dir, models_dir, device)
-    _show(
-        measure.evaluate(place, checkpoints or []), partial(report_quality.print_evaluation, confusion=confusion), json
-    )
+    plots.require_ready(plot)
+    result = measure.evaluate(Place(dataset, data_dir, models_dir, device), checkpoints or [])
+    _show(result, partial(report_quality.print_evaluation, confusion=confusion), json)
+    plots.save(plot, plots.draw_evaluation, result)
 
 
 @app.command()
 def benchmark(
     checkpoints: CheckpointsArgument = None,
+    plot: PlotOption = None,
     dataset: DatasetOption = DatasetName.auto,
     data_dir: DataDirOption = Path("data"),
     models_dir: ModelsDirOption = Path("models"),
@@ -245,11 +264,13 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure parameters, MACs, size, latency and throughput, side by side."""
-    from kd_cli import measure, report
+    from kd_cli import measure, plots, report
     from kd_cli.context import Place
 
-    place = Place(dataset, data_dir, models_dir, device)
-    _show(measure.benchmark(place, checkpoints or []), report.print_benchmark, json)
+    plots.require_ready(plot)
+    result = measure.benchmark(Place(dataset, data_dir, models_dir, device), checkpoints or [])
+    _show(result, report.print_benchmark, json)
+    plots.save(plot, plots.draw_benchmark, result)
 
 
 @app.command()

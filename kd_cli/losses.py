@@ -1,63 +1,26 @@
 """Distillation losses: pure functions of tensors, each with the paper and the equation that it follows.
 
 In all of them N is the batch, gradients flow into the student's tensor (and into projections made from it), and the
-result is a scalar. Every loss is finite, and so are its
-gradients, for a batch of one and for logits of +-1e4. Default weights are not here but in `methods`.
+result is a scalar. Every loss is finite, and so are its gradients, for a batch of one and for logits of +-1e4. Default
+weights are not here but in `methods`.
 
-Losses of logits compute their gradient beside their value: both share most of the arithmetic, and for a batch of 64x10
-autograd's bookkeeping costs more than that arithmetic. No second derivatives, therefore.
+The arithmetic of the losses of logits is in `graded`, which computes their gradients beside their values. No second
+derivatives, therefore.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-MASKED = -1e30
-"""A logit that no other logit can lose against. Finite, because 0 * infinity is not a number."""
-
-
-class _WithGradient(torch.autograd.Function):
-    """A scalar whose gradient with respect to ``logits``, (N, classes), is known already."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        ctx.gradient = gradient
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
-        return outer * ctx.gradient, None, None
-
-
-def _with_gradient(logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    known: Tensor = _WithGradient.apply(logits, value, gradient.T)
-    return known
-
-
-def _both(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Student and teacher as one tensor, (2, classes, N), without history.
-
-    One tensor halves the number of operations. Pictures come last because operations over the classes are then done
-    for many pictures at a time: the softmax of 64 x 10 logits takes a tenth of the time.
-    """
-    return torch.stack([student_logits.detach().T, teacher_logits.T])
-
-
-def _divergence(teacher: Tensor, logs: Tensor) -> Tensor:
-    """Sum of the teacher's values times its logarithm's lead over the student's: KL(teacher || student), N times."""
-    return torch.dot(teacher.flatten(), (logs[1] - logs[0]).flatten())
+from kd_cli import graded
+from kd_cli.graded import connect, pair
 
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float, weight: float = 1.0) -> Tensor:
     """``weight * T^2 * KL(softmax(teacher / T) || softmax(student / T))``, averaged over the batch.
 
     Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", section 2. The factor ``T^2`` keeps the
-    size of the gradients independent of the temperature (equation 4), so that `alpha` means the same at every T. The
-    gradient is ``T / N * (softmax(student / T) - softmax(teacher / T))`` (equation 2).
+    size of the gradients independent of the temperature (equation 4), so that `alpha` means the same at every T.
 
     Args:
         student_logits: (N, classes); gradients flow into these.
@@ -68,15 +31,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     Returns:
         A scalar, zero where the two distributions are equal.
     """
-    return _with_gradient(student_logits, *_soft_target(_both(student_logits, teacher_logits), temperature, weight))
-
-
-def _soft_target(logits: Tensor, temperature: float, weight: float) -> tuple[Tensor, Tensor]:
-    """Value and gradient, (classes, N), for logits as `_both` gives them."""
-    logs = F.log_softmax(logits / temperature, dim=1)
-    student, teacher = logs.exp()
-    scale = weight * temperature / student.shape[1]
-    return _divergence(teacher, logs) * (scale * temperature), (student - teacher) * scale
+    return connect(student_logits, graded.soft_targets(pair(student_logits, teacher_logits), temperature, weight))
 
 
 def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -84,7 +39,7 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
 
     Ba & Caruana 2014, "Do Deep Nets Really Need to be Deep?", equation 1.
     """
-    return F.mse_loss(student_logits, teacher_logits, reduction="sum") / (2 * len(student_logits))
+    return connect(student_logits, graded.matching(pair(student_logits, teacher_logits), 1.0))
 
 
 def decoupled_loss(
@@ -97,10 +52,6 @@ def decoupled_loss(
     the distributions q over the other classes. Both carry T^2. With weight 1 for the first, and the teacher's share of
     the other classes for the second, this is `soft_target_loss` again.
 
-    The logits reach b as the labelled one and as the log-sum-exp of the others, whose gradient is q. So TCKD has the
-    gradient ``T / N * (b_student - b_teacher) * (1 at the label, -q_student elsewhere)``, with b the labelled class's
-    probability, and NCKD has ``T / N * (q_student - q_teacher)``.
-
     Args:
         student_logits: (N, classes).
         teacher_logits: (N, classes).
@@ -109,19 +60,8 @@ def decoupled_loss(
         target: weight of TCKD (alpha in the paper).
         others: weight of NCKD (beta in the paper).
     """
-    logits = _both(student_logits, teacher_logits) / temperature
-    label = labels.expand(2, 1, -1)
-    masked = logits.scatter(1, label, MASKED)
-    log_q = F.log_softmax(masked, dim=1)
-    lead = logits.gather(1, label) - masked.logsumexp(dim=1, keepdim=True)  # the labelled class's over all others
-    logs = torch.cat([F.logsigmoid(torch.cat([lead, -lead], dim=1)), log_q], dim=1)  # (2, 2 + classes, N): b and q
-    student, teacher = logs.exp()
-    scale = temperature / len(student_logits)
-    weights = logits.new_tensor([target * scale] * 2 + [others * scale] * logits.shape[1]).unsqueeze(1)
-    difference = (student - teacher) * weights
-    more = difference[:1]
-    gradient = difference[2:].addcmul(student[2:], more, value=-1).scatter_(0, label[0], more)
-    return _with_gradient(student_logits, _divergence(teacher * weights, logs) * temperature, gradient)
+    both = pair(student_logits, teacher_logits)
+    return connect(student_logits, graded.decoupled(both, labels, temperature, target, others))
 
 
 def relation_loss(
@@ -140,27 +80,8 @@ def relation_loss(
         between: weight of the inter-class part (beta in the paper).
         within: weight of the intra-class part (gamma in the paper).
     """
-    probabilities = F.softmax(_both(student_logits, teacher_logits) / temperature, dim=1)
-    rows, rows_gradient = _decorrelation(probabilities, 1, between * temperature)
-    columns, columns_gradient = _decorrelation(probabilities, 2, within * temperature)
-    student = probabilities[0]
-    weighted = student * (rows_gradient + columns_gradient)
-    gradient = weighted.addcmul(student, weighted.sum(dim=0, keepdim=True), value=-1)  # through the softmax
-    return _with_gradient(student_logits, (rows + columns) * temperature, gradient)
-
-
-def _decorrelation(pair: Tensor, dim: int, weight: float) -> tuple[Tensor, Tensor]:
-    """weight * (1 - mean correlation) of the vectors along ``dim`` of a pair, (2, ., .), and the gradient of the first.
-
-    With u and v the centred vectors at unit length, the correlation is <u, v>, and its gradient with respect to the
-    first is (v - <u, v> u) / length, with the length that u had.
-    """
-    centred = pair - pair.mean(dim=dim, keepdim=True)
-    lengths = centred.square().sum(dim=dim, keepdim=True).sqrt().clamp_min(1e-8)
-    u, v = centred / lengths
-    correlation = (u * v).sum(dim=dim - 1, keepdim=True)
-    scale = -weight / correlation.numel()
-    return correlation.sum() * scale + weight, v.addcmul(correlation, u, value=-1) * (scale / lengths[0])
+    both = pair(student_logits, teacher_logits)
+    return connect(student_logits, graded.relations(both, temperature, between, within))
 
 
 def standardised_soft_target_loss(
@@ -170,20 +91,9 @@ def standardised_soft_target_loss(
 
     Sun et al. 2024, "Logit Standardization in Knowledge Distillation", algorithm 1: the student need only match the
     order and the proportions of the teacher's logits, not their size.
-
-    A gradient g of the standardised logits z becomes ``(g - mean(g) - z * <g, z> / (classes - 1)) / deviation``.
     """
-    both = _both(student_logits, teacher_logits)
-    classes = both.shape[1]
-    centred = both - both.mean(dim=1, keepdim=True)
-    variances = centred.square().sum(dim=1, keepdim=True) / (classes - 1)
-    deviations = variances.sqrt() + 1e-7  # the authors' guard for logits that are all equal
-    standardised = centred / deviations
-    value, gradient = _soft_target(standardised, temperature, weight)  # this gradient has mean 0 already
-    student = standardised[0]
-    along = (gradient * student).sum(dim=0, keepdim=True)
-    straight = gradient.addcmul(student, along, value=-1 / (classes - 1))
-    return _with_gradient(student_logits, value, straight / deviations[0])
+    both = pair(student_logits, teacher_logits)
+    return connect(student_logits, graded.standardised_soft_targets(both, temperature, weight))
 
 
 def hint_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:

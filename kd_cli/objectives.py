@@ -8,14 +8,14 @@ criterion and teacher is timm's.)
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_cli import losses
+from kd_cli import graded, losses
 from kd_cli.data import Batch
+from kd_cli.graded import Graded
 from kd_cli.labels import NO_LABEL
 from kd_cli.methods import Choice, MethodName, Tap
 from kd_cli.networks import Network
@@ -25,21 +25,28 @@ from kd_cli.teaching import Teacher, Teaching, read
 
 @dataclass(frozen=True)
 class Step:
-    """One step's logits, (B, classes), and its weighted loss terms by name."""
+    """One step's logits, (B, classes), the scalar to minimise, and the weighted terms that it is the sum of.
+
+    ``gradient`` is the loss's with respect to the logits, where it is known already; the loss then has no history.
+    """
 
     logits: Tensor
+    loss: Tensor
     terms: dict[str, Tensor]
+    gradient: Tensor | None = None
 
-    @property
-    def loss(self) -> Tensor:
-        """The scalar to minimise: the sum of the terms."""
-        return reduce(torch.add, self.terms.values())
+    def backward(self) -> None:
+        """Add the loss's gradient to that of every parameter."""
+        if self.gradient is None:
+            self.loss.backward()
+        else:
+            self.logits.backward(self.gradient)
 
 
 Objective = Callable[[Network, Batch], Step]
 
-LogitLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Student's logits, teacher's logits, labels -> a method's loss, weighted."""
+LogitLoss = Callable[[Tensor, Tensor], Graded]
+"""A pair of logits, (2, classes, B), and the labels -> a method's loss, weighted."""
 
 FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Student's features, teacher's features, the pictures' rows in the training split -> a method's loss, weighted."""
@@ -48,7 +55,8 @@ FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 def from_labels(network: Network, batch: Batch) -> Step:
     """Cross-entropy with the hard labels: how a teacher learns, and the baseline of every distillation."""
     logits = network(batch.images)
-    return Step(logits, {"labels": F.cross_entropy(logits, batch.labels)})
+    loss = F.cross_entropy(logits, batch.labels)
+    return Step(logits, loss, {"labels": loss})
 
 
 @dataclass(frozen=True)
@@ -61,21 +69,11 @@ class Labels:
     weight: float
     complete: bool
 
-    def add_to(self, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
-        """Add the term, unless it weighs nothing."""
+    def __call__(self, student: Tensor, labels: Tensor) -> dict[str, Graded]:
+        """The term by its name, for logits (classes, B); none where it weighs nothing."""
         if self.weight == 0:
-            return
-        if self.complete:
-            loss = F.cross_entropy(logits, labels)
-        else:
-            known = (labels != NO_LABEL).sum().clamp_min(1)
-            loss = F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum") / known
-        terms["labels"] = weigh(self.weight, loss)
-
-
-def weigh(weight: float, loss: Tensor) -> Tensor:
-    """``weight * loss``, without an operation where the weight is 1: on small networks each one counts."""
-    return loss if weight == 1 else weight * loss
+            return {}
+        return {"labels": graded.cross_entropy(student, labels, self.weight, self.complete)}
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,11 @@ class LogitDistillation:
     def __call__(self, network: Network, batch: Batch) -> Step:
         """One forward pass of the student, compared with the teacher and with the labels."""
         logits = network(batch.images)
-        terms = {"teacher": self.compare(logits, self.teacher(batch), batch.labels)}
-        self.labels.add_to(terms, logits, batch.labels)
-        return Step(logits, terms)
+        with torch.inference_mode():  # the gradient is known: not even a record of no history is needed
+            both = graded.pair(logits, self.teacher(batch))
+            terms = {"teacher": self.compare(both, batch.labels)} | self.labels(both[0], batch.labels)
+            loss, gradient = graded.add(*terms.values())
+            return Step(logits, loss, {name: term.value for name, term in terms.items()}, gradient.T)
 
 
 class FeatureDistillation(nn.Module):
@@ -106,9 +106,11 @@ class FeatureDistillation(nn.Module):
         """One forward pass of the student, compared with the teacher and with the labels."""
         features = network.forward_features(batch.images)
         *_, logits = features.values()
-        terms = {"teacher": self.compare(read(self.tap, features), self.teacher(batch), batch.index)}
-        self.labels.add_to(terms, logits, batch.labels)
-        return Step(logits, terms)
+        loss = self.compare(read(self.tap, features), self.teacher(batch), batch.index)
+        terms = {"teacher": loss.detach()}
+        for name, term in self.labels(logits.detach().T, batch.labels).items():
+            loss, terms[name] = loss + graded.connect(logits, term), term.value
+        return Step(logits, loss, terms)
 
 
 def bind(choice: Choice, teaching: Teaching | None, network: Network, seed: int) -> Objective:
@@ -136,25 +138,25 @@ def _logit_loss(choice: Choice) -> LogitLoss:
     options = choice.values
     temperature, weight, beta = options.get("temperature", 1.0), options.get("weight", 1.0), options.get("beta", 1.0)
 
-    def soft_targets(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return losses.soft_target_loss(student, teacher, temperature, options.get("alpha", 1.0))
+    def soft_targets(both: Tensor, labels: Tensor) -> Graded:
+        return graded.soft_targets(both, temperature, options.get("alpha", 1.0))
 
-    def logit_matching(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return weigh(weight, losses.logit_matching_loss(student, teacher))
+    def matching(both: Tensor, labels: Tensor) -> Graded:
+        return graded.matching(both, weight)
 
-    def decoupled(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return losses.decoupled_loss(student, teacher, labels, temperature, weight, beta)
+    def decoupled(both: Tensor, labels: Tensor) -> Graded:
+        return graded.decoupled(both, labels, temperature, weight, beta)
 
-    def relations(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return losses.relation_loss(student, teacher, temperature, weight, beta)
+    def relations(both: Tensor, labels: Tensor) -> Graded:
+        return graded.relations(both, temperature, weight, beta)
 
-    def standardised(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return losses.standardised_soft_target_loss(student, teacher, temperature, weight)
+    def standardised(both: Tensor, labels: Tensor) -> Graded:
+        return graded.standardised_soft_targets(both, temperature, weight)
 
     return {
         MethodName.kl: soft_targets,
         MethodName.kd: soft_targets,
-        MethodName.mse: logit_matching,
+        MethodName.mse: matching,
         MethodName.dkd: decoupled,
         MethodName.dist: relations,
         MethodName.logit_std: standardised,
@@ -177,18 +179,19 @@ class _Weighted(nn.Module):
         self.weight, self.loss = weight, loss
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        return weigh(self.weight, self.loss(student, teacher, index))
+        loss: Tensor = self.loss(student, teacher, index)
+        return self.weight * loss
 
 
 def _feature_loss(choice: Choice, teaching: Teaching, network: Network, seed: int) -> FeatureLoss:
     weight, beta = choice.values["weight"], choice.values.get("beta", 1.0)
 
     def plain(student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        return weigh(weight, PLAIN_FEATURE_LOSSES[choice.name](student, teacher))
+        return weight * PLAIN_FEATURE_LOSSES[choice.name](student, teacher)
 
     def relational(student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         distance, angle = losses.relational_losses(student, teacher)
-        return weigh(weight, distance) + weigh(beta, angle)
+        return weight * distance + beta * angle
 
     if choice.name in PLAIN_FEATURE_LOSSES:
         return plain

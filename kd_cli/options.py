@@ -97,6 +97,8 @@ BatchSizeOption = Annotated[int, typer.Option(min=1, help="Pictures per training
 LrOption = Annotated[float, typer.Option(callback=_positive, help="Peak learning rate of Adam.")]
 ScheduleOption = Annotated[Schedule, typer.Option(help="How the learning rate goes down.")]
 AugmentOption = Annotated[bool, typer.Option("--augment", help="Move each picture by up to 2 pixels, anew each time.")]
+WarpOption = Annotated[bool, typer.Option("--warp", help="Turn, scale, slant and move each picture, anew each time.")]
+PlotOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the result there, too: PNG, SVG or PDF.")]
 OutputOption = Annotated[Path | None, typer.Option(help="Checkpoint to write, in place of the one in --models-dir.")]
 TeachersOption = Annotated[
     list[Path] | None,

@@ -118,7 +118,7 @@ def distill(
         require_teachers(choice, spec, sources, dataset)
         require_writable(path)  # before the teachers' pass over all pictures
         method["teachers"] = [str(source.path) for source in sources]
-        teaching = Teaching([each.network for each in sources], train, dataset.normalisation, settings.augment)
+        teaching = Teaching([each.network for each in sources], train, dataset.normalisation, settings.always_new)
         lesson = replace(lesson, teaching=teaching)
     result, _, journal = _train(Role.student, dataset, lesson, method, path, resume, watch)
     journal.remove()

@@ -31,7 +31,7 @@ def print_training(result: Result) -> None:
 
 
 def _print_one_training(console: Console, result: Result) -> None:
-    title = f"{result['role'].capitalize()} {result['architecture']} on {result['dataset']}, {_method(result)}"
+    title = training_title(result)
     table = Table(title=escape(title), caption=f"{result['device_name']}, seed {result['seed']}", min_width=len(title))
     table.add_column("Epoch", justify="right")
     table.add_column("Training loss", justify="right")
@@ -47,6 +47,11 @@ def _print_one_training(console: Console, result: Result) -> None:
         f"pictures) after {result['train_seconds']:.1f} s.",
     )
     print_line(console, f"Saved to {result['checkpoint']}")
+
+
+def training_title(result: Result) -> str:
+    """Which network learnt what, and how."""
+    return f"{result['role'].capitalize()} {result['architecture']} on {result['dataset']}, {_method(result)}"
 
 
 def print_benchmark(result: Result) -> None:

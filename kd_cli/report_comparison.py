@@ -1,7 +1,6 @@
-"""A comparison -> a Rich table, a CSV file, a picture."""
+"""A comparison -> a Rich table, a CSV file."""
 
 import csv
-import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,30 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kd_cli.files import require_writable, write_atomically
+from kd_cli.files import write_atomically
 from kd_cli.report import Result, print_line
-from kd_cli.settings import Cost, KdError
 
 WIDTH = 120
 """Columns that the table takes in a file or a pipe, where nothing says how many there are."""
 
-PICTURES = (".png", ".svg", ".pdf")
 STYLES = {"better": "green", "worse": "red"}
-
-
-def require_ready(table: Path | None, picture: Path | None) -> None:
-    """Find out before the runs that their results could not be written.
-
-    Raises:
-        KdError: a file cannot be written, is no picture's, or the library that draws is missing.
-    """
-    if picture is not None and picture.suffix.lower() not in PICTURES:
-        raise KdError(f"cannot draw {picture}: use a name that ends in {', '.join(PICTURES)}")
-    if picture is not None and importlib.util.find_spec("matplotlib") is None:
-        raise KdError("--plot needs matplotlib: pip install 'kd-cli[plot]'")
-    for path in (table, picture):
-        if path is not None:
-            require_writable(path)
 
 
 def print_comparison(result: Result) -> None:
@@ -80,7 +62,7 @@ def _print_notes(console: Console, result: Result) -> None:
             f"Each interval speaks for itself: of {compared} methods that change nothing, about "
             f"{0.05 * compared:.1f} would be called better or worse by chance.",
         )
-    options = dict.fromkeys(_method(cell) for cell in result["cells"] if cell["options"])
+    options = dict.fromkeys(method_title(cell) for cell in result["cells"] if cell["options"])
     if options:
         print_line(console, f"Options: {'; '.join(options)}.")
     for refusal in result["refused"]:
@@ -95,20 +77,26 @@ def _print_notes(console: Console, result: Result) -> None:
     )
 
 
-def write(result: Result, table: Path | None, picture: Path | None, cost: Cost) -> None:
-    """Write the files that were asked for.
+def write_csv(result: Result, path: Path) -> None:
+    """Write the runs as a table, one line for each.
 
     Raises:
-        KdError: a file cannot be written.
+        KdError: the file cannot be written.
     """
-    if table is not None:
-        write_atomically(table, _as_csv(result).encode())
-    if picture is not None:
-        write_atomically(picture, _draw(result, cost, picture.suffix.lower().lstrip(".")))
+    write_atomically(path, _as_csv(result).encode())
+
+
+def method_title(cell: Result) -> str:
+    """The method of a cell with its options."""
+    if cell["method"] == "labels":
+        return "labels"
+    options = ", ".join(
+        f"{'T' if name == 'temperature' else name} {value:g}" for name, value in cell["options"].items()
+    )
+    return f"{cell['method']} ({options})" if options else str(cell["method"])
 
 
 def _as_csv(result: Result) -> str:
-    """One line for each run."""
     text = io.StringIO()
     cells = result["cells"]
     options = sorted({name for cell in cells for name in cell["options"]})
@@ -121,48 +109,10 @@ def _as_csv(result: Result) -> str:
     return text.getvalue()
 
 
-def _draw(result: Result, cost: Cost, kind: str) -> bytes:
-    """Mean accuracy against the cost of the student, a line for each method, with standard deviations."""
-    from matplotlib.figure import Figure  # an extra, and slow to import
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for number, method in enumerate(dict.fromkeys(_method(cell) for cell in result["cells"])):
-        cells = sorted((cell for cell in result["cells"] if _method(cell) == method), key=lambda cell: cell[cost.value])
-        axes.errorbar(
-            [cell[cost.value] * (1 + 0.01 * number) for cell in cells],  # side by side, where students are the same
-            [100 * cell["mean"]["accuracy"] for cell in cells],
-            [100 * (cell["std"]["accuracy"] or 0) for cell in cells],
-            marker="o",
-            markersize=4,
-            capsize=3,
-            linewidth=1,
-            label=method,
-        )
-    axes.set_xscale("log")
-    axes.set_xlabel({Cost.macs: "Multiply-accumulates per picture", Cost.parameters: "Parameters"}[cost])
-    axes.set_ylabel("Test accuracy (%), mean and standard deviation")
-    axes.set_title(f"{result['dataset']}, {len(result['seeds'])} seeds, {result['epochs']} epochs")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=150)
-    return content.getvalue()
-
-
 def _name(cell: Result, result: Result) -> str:
     """The method, with its options where the table has it with several."""
-    variants = {_method(other) for other in result["cells"] if other["method"] == cell["method"]}
-    return _method(cell) if len(variants) > 1 else str(cell["method"])
-
-
-def _method(cell: Result) -> str:
-    if cell["method"] == "labels":
-        return "labels"
-    options = ", ".join(
-        f"{'T' if name == 'temperature' else name} {value:g}" for name, value in cell["options"].items()
-    )
-    return f"{cell['method']} ({options})" if options else str(cell["method"])
+    variants = {method_title(other) for other in result["cells"] if other["method"] == cell["method"]}
+    return method_title(cell) if len(variants) > 1 else str(cell["method"])
 
 
 def _missing(cell: Result, result: Result) -> str:

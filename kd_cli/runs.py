@@ -152,8 +152,8 @@ class Workshop:
         key = 0 if self.conditions.budget.fraction == 1 else seed
         if key not in self._teachings:
             train = choose_labels(self.dataset.train, self.conditions.budget, seed, teacher=True)
-            augment = self.conditions.settings.augment
-            self._teachings = {key: Teaching(self.networks, train, self.dataset.normalisation, augment)}
+            always_new = self.conditions.settings.always_new
+            self._teachings = {key: Teaching(self.networks, train, self.dataset.normalisation, always_new)}
         return self._teachings[key]
 
     def _test_logits(self, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

@@ -67,6 +67,12 @@ class TrainingSettings:
     schedule: Schedule = Schedule.one_cycle
     augment: bool = False
     seed: int = 0
+    warp: bool = False
+
+    @property
+    def always_new(self) -> bool:
+        """Whether a picture looks different in every epoch."""
+        return self.augment or self.warp
 
 
 class Transfer(str, Enum):

@@ -79,7 +79,7 @@ def average(networks: Sequence[Network], images: Tensor, temperature: float | No
 def cached_teacher(answer: Answer, split: Split, normalise: Normalisation) -> Teacher:
     """Ask once about all training pictures, and look the answers up by each picture's row ever after."""
     answers = compute_logits(answer, split.images, normalise)
-    return lambda batch: answers[batch.index]
+    return lambda batch: answers.index_select(0, batch.index)
 
 
 def live_teacher(answer: Answer) -> Teacher:

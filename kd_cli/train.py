@@ -86,14 +86,15 @@ class Training:
         self.network.train()
         try:
             with device.threads_for(self.macs_per_step):
-                for batch in batches(self.split, settings.batch_size, self.normalise, self.random, settings.augment):
+                for batch in batches(
+                    self.split, settings.batch_size, self.normalise, self.random, settings.augment, settings.warp
+                ):
                     step = self.objective(self.network, batch)
-                    loss = step.loss
                     self.optimiser.clear_gradients()
-                    loss.backward()
+                    step.backward()
                     number = self.steps_done + tally.steps
                     self.optimiser.step(learning_rate(settings.schedule, settings.lr, number, self.total_steps))
-                    tally.add(loss, step.logits, batch.labels)
+                    tally.add(step.loss, step.logits, batch.labels)
                     bar.update(1)
                     if tally.steps % REFRESH == 0:
                         tally.look()

@@ -211,15 +211,15 @@ def test_compare_measures_once_and_again_when_asked(visit: Open, monkeypatch: py
 
 def test_loss_and_gradient_are_those_of_the_formula(digits: Dataset, shipped: Path) -> None:
     networks = {role: load_checkpoint(shipped / "digits" / f"{role.value}.safetensors", CPU) for role in Role}
-    step = explain.compute_step(digits, networks, row=5, temperature=3.0, alpha=0.7)
     images, label = digits.normalisation(digits.test.images[5:6]), digits.test.labels[5:6]
     teacher, student = (networks[role].network(images).detach() for role in (Role.teacher, Role.student))
+    total = explain.compute_terms(student, teacher, label, temperature=3.0, alpha=0.7)["sum"]
     student.requires_grad_()
     soft = F.kl_div(F.log_softmax(student / 3, 1), F.softmax(teacher / 3, 1), reduction="batchmean")
     loss = 0.7 * 9 * soft + 0.3 * F.cross_entropy(student, label)
     (gradient,) = torch.autograd.grad(loss, student)
-    assert step.loss.item() == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
-    assert explain.gradients(step, step.loss) == pytest.approx(gradient[0].tolist(), rel=1e-4, abs=1e-6)
+    assert total.value.item() == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
+    assert total.gradient[:, 0].tolist() == pytest.approx(gradient[0].tolist(), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

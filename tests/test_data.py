@@ -13,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from kd_cli import data, download
+from kd_cli.checkpoint import load_checkpoint
 from kd_cli.data import MAX_SHIFT, Dataset, Split, batches
 from kd_cli.settings import DatasetName, KdError
 from tests.conftest import DATA_DIR
@@ -117,6 +118,30 @@ def test_augmentation_moves_each_picture_by_up_to_two_pixels(mnist: Dataset) -> 
     seen = set(zip((row - 14).tolist(), (column - 14).tolist(), strict=True))
     steps = range(-MAX_SHIFT, MAX_SHIFT + 1)
     assert seen == {(down, right) for down in steps for right in steps}
+
+
+def test_warping_changes_every_picture_and_leaves_it_readable(mnist: Dataset, shipped: Path) -> None:
+    split = Split(mnist.test.images[:1000], mnist.test.labels[:1000])
+    (batch,) = batches(split, 1000, mnist.normalisation, torch.Generator().manual_seed(0), warp=True)
+    plain = mnist.normalisation(split.images[batch.index])
+    assert (batch.images != plain).flatten(1).any(dim=1).all()
+    teacher = load_checkpoint(shipped / "mnist" / "teacher.safetensors", torch.device("cpu")).network
+    with torch.no_grad():
+        assert (teacher(batch.images).argmax(dim=1) == batch.labels).float().mean() > 0.97
+
+
+def test_warping_turns_and_scales_within_its_bounds(mnist: Dataset) -> None:
+    bar = torch.zeros(400, 28, 28, dtype=torch.uint8)
+    bar[:, 4:24, 13:15] = 255
+    (batch,) = batches(
+        Split(bar, torch.zeros(400)), 400, mnist.normalisation, torch.Generator().manual_seed(0), warp=True
+    )
+    seen = batch.images.squeeze(1) > 0
+    rows = seen.any(dim=2).sum(dim=1)
+    columns = seen.any(dim=1).sum(dim=1)
+    assert 15 <= rows.min() < 19 < 21 < rows.max() <= 25  # 20 as it was; scale, stretch and blur
+    assert columns.min() <= 4  # upright still occurs
+    assert 5 < columns.max() <= 13  # and so does a turn of 12 degrees with a slant
 
 
 def test_prepared_copy_needs_neither_torchvision_nor_the_archives(prepared: Path) -> None:

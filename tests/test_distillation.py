@@ -60,6 +60,17 @@ def test_loss_is_the_weighted_sum_of_both_terms(
     torch.testing.assert_close(ours, 0.9 * 16 * soft + 0.1 * F.cross_entropy(logits, batch.labels))
 
 
+def test_what_reaches_the_student_is_the_gradient_of_the_loss(
+    distil: Distil, teacher: Network, student: Network, batch: Batch
+) -> None:
+    distil(4, 0.9)(student, batch).backward()
+    found = [parameter.grad for parameter in student.parameters()]
+    logits, target = student(batch.images), F.softmax(teacher(batch.images) / 4, 1)
+    soft = F.kl_div(F.log_softmax(logits / 4, 1), target, reduction="batchmean")
+    loss = 0.9 * 16 * soft + 0.1 * F.cross_entropy(logits, batch.labels)
+    torch.testing.assert_close(found, list(torch.autograd.grad(loss, list(student.parameters()))))
+
+
 def test_alpha_0_is_the_cross_entropy_with_the_labels(
     distil: Distil, teacher: Network, student: Network, batch: Batch
 ) -> None:
@@ -77,7 +88,7 @@ def test_gradients_at_high_temperature_approach_logit_matching() -> None:
 
 
 def test_teacher_is_not_trained(distil: Distil, teacher: Network, student: Network, batch: Batch) -> None:
-    distil(4, 0.9)(student, batch).loss.backward()
+    distil(4, 0.9)(student, batch).backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 

@@ -1,15 +1,20 @@
 """Files and command lines that nobody foresaw: never a traceback, and nothing false is taken for true."""
 
+import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
 
-from kd_cli import download
+from kd_cli import download, pictures, predict
 from kd_cli.checkpoint import Checkpoint, Metadata, load_checkpoint, save_checkpoint
+from kd_cli.data import Dataset
 from kd_cli.networks import Network, build
 from kd_cli.settings import KdError, parse_spec
 from tests.conftest import CommandLine
@@ -111,6 +116,34 @@ def test_mutated_archive_is_found_and_named(
             assert "prepared" in answer
         else:
             assert answer == {"damaged": str(victim)}
+
+    check()
+
+
+def picture_file(kind: str, digit: NDArray[np.uint8]) -> bytes:
+    """The digit, black on white, as a small file of this kind."""
+    file = io.BytesIO()
+    mode = "P" if kind == "GIF" else "RGB"
+    Image.fromarray(255 - np.kron(digit, np.ones((2, 2), np.uint8))).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+@sizes(few=30, many=340)
+def test_mutated_picture_is_refused_in_one_line_or_read_soon(digits: Dataset, kind: str, examples: int) -> None:
+    original = picture_file(kind, digits.test.images[0].numpy())
+
+    # Six kinds make two thousand files. The deadline is for a file that would keep the program busy for ever.
+    @settings(FUZZ, max_examples=examples, deadline=10_000)
+    @given(mutated(original, focus=100))
+    def check(content: bytes) -> None:
+        try:
+            seen = predict.from_page(pictures.read_page(io.BytesIO(content), "picture"))
+        except KdError as error:
+            refusal = str(error)
+            assert "\n" not in refusal
+        else:
+            assert seen.shape == (28, 28)
 
     check()
 

@@ -1,5 +1,6 @@
 """A run that is stopped, in whatever way, and resumed ends with the very bytes of one that was never stopped."""
 
+import json
 import os
 import random
 import signal
@@ -233,6 +234,33 @@ def test_four_processes_that_write_one_checkpoint_leave_one_of_theirs_whole(tmp_
         run.communicate()
     assert load_checkpoint(tmp_path / "shared.safetensors", torch.device("cpu")).metadata.seed in range(4)
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".tmp", ".resume")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
+def test_comparison_killed_at_any_moment_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    train_teacher = [sys.executable, "-m", "kd_cli", *TEACHER]
+    subprocess.run(train_teacher, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    options = ["--dataset", "digits", "--students", "mlp-8,mlp-16", "--seeds", "3", "--epochs", "20", "--json"]
+
+    def compare(results: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "kd_cli", "compare", *options, "--results-dir", results]
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def accuracies(out: bytes) -> list[list[float]]:
+        return [[run["accuracy"] for run in cell["runs"]] for cell in json.loads(out)["cells"]]
+
+    start = time.monotonic()
+    expected = accuracies(compare("unbroken").communicate()[0])
+    whole = time.monotonic() - start
+    moments = random.Random(0)
+    for number in range(3):
+        with compare(str(number)) as run:
+            time.sleep(moments.uniform(0, whole))
+            run.kill()
+            run.communicate()  # its processes end with it, or this would wait for them
+        out, stderr = compare(str(number)).communicate()
+        assert accuracies(out) == expected, stderr
 
 
 def test_what_is_kept_is_read_without_running_any_code(kd: CommandLine) -> None:

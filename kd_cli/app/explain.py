@@ -1,21 +1,23 @@
 """The loss of distillation on a real test picture, with temperature and alpha to turn."""
 
 import streamlit as st
-import torch
 from torch import Tensor
 
+from kd_cli import graded
 from kd_cli.app import loaded, show
 from kd_cli.checkpoint import Checkpoint
-from kd_cli.data import Batch, Dataset, Split
+from kd_cli.data import Dataset
 from kd_cli.evaluate import find_disagreements
-from kd_cli.methods import METHODS, MethodName, choose
-from kd_cli.objectives import Step, bind
+from kd_cli.graded import Graded
+from kd_cli.methods import METHODS, MethodName
 from kd_cli.settings import Role
-from kd_cli.teaching import Teaching
 
 PAGE = {"title": "How it works", "icon": ":material/function:", "url_path": "how-it-works"}
 
 DEFAULTS = METHODS[MethodName.kd].options
+
+Terms = dict[str, Graded]
+"""Parts of a loss by name, each with its gradient."""
 
 
 def page() -> None:
@@ -40,11 +42,13 @@ def page() -> None:
         )
         temperature = st.slider("Temperature T", 0.5, 20.0, float(DEFAULTS["temperature"]), 0.5)
         alpha = st.slider("Alpha", 0.0, 1.0, float(DEFAULTS["alpha"]), 0.05)
-    step = compute_step(dataset, networks, row, temperature, alpha)
+    logits = {role: loaded.test_logits(dataset, network)[row : row + 1] for role, network in networks.items()}
+    only = dataset.test.labels[row : row + 1]
+    terms = compute_terms(logits[Role.student], logits[Role.teacher], only, temperature, alpha)
     with right:
-        _soft_targets(dataset, networks, row, temperature)
-        _loss(step, alpha, temperature)
-        _gradient(step, dataset.classes)
+        _soft_targets(logits, dataset.classes, temperature)
+        _loss(terms, alpha, temperature)
+        _gradient(terms, dataset.classes)
     st.html(show.sources(networks.values()))
 
 
@@ -56,49 +60,45 @@ def _telling(dataset: Dataset, networks: dict[Role, Checkpoint]) -> int:
     return next((each.index for each in found if each.teacher.class_index == each.label), 0)
 
 
-def compute_step(
-    dataset: Dataset, networks: dict[Role, Checkpoint], row: int, temperature: float, alpha: float
-) -> Step:
-    """What ``kd distill`` would minimise if this picture were a batch of one."""
-    only = Split(dataset.test.images[row : row + 1], dataset.test.labels[row : row + 1])
-    teaching = Teaching([networks[Role.teacher].network], only, dataset.normalisation, augment=False)
-    student = networks[Role.student].network
-    choice = choose(MethodName.kd, {"temperature": temperature, "alpha": alpha})
-    batch = Batch(dataset.normalisation(only.images), only.labels, torch.tensor([0]))
-    return bind(choice, teaching, student, seed=0)(student, batch)
+def compute_terms(student: Tensor, teacher: Tensor, label: Tensor, temperature: float, alpha: float) -> Terms:
+    """What ``kd distill`` would minimise if a picture were a batch of one: the terms that weigh something, and "sum".
+
+    Logits are (1, classes), the label is (1,).
+    """
+    both = graded.pair(student, teacher)
+    terms = {}
+    if alpha > 0:
+        terms["teacher"] = graded.soft_targets(both, temperature, alpha)
+    if alpha < 1:
+        terms["labels"] = graded.cross_entropy(both[0], label, 1 - alpha)
+    return terms | {"sum": graded.add(*terms.values())}
 
 
-def _soft_targets(dataset: Dataset, networks: dict[Role, Checkpoint], row: int, temperature: float) -> None:
+def _soft_targets(logits: dict[Role, Tensor], classes: tuple[str, ...], temperature: float) -> None:
     st.html(show.heading(f"Probabilities at T = {temperature:g}"))
     charts = []
-    for role, network in networks.items():
-        logits = loaded.test_logits(dataset, network)[row].double()
-        values = list(zip(dataset.classes, (logits / temperature).softmax(dim=0).tolist(), strict=True))
+    for role, own in logits.items():
+        soft, plain = ((own[0].double() / t).softmax(dim=0) for t in (temperature, 1))
+        values = list(zip(classes, soft.tolist(), strict=True))
         title = "Soft targets: the teacher" if role is Role.teacher else "The student"
-        charts.append(show.bars(title, values, role, f"at T = 1 its first choice has {logits.softmax(0).max():.1%}"))
+        charts.append(show.bars(title, values, role, f"at T = 1 its first choice has {plain.max():.1%}"))
     st.html(f'<div class="kd-reading">{"".join(charts)}</div>')
 
 
-def _loss(step: Step, alpha: float, temperature: float) -> None:
+def _loss(terms: Terms, alpha: float, temperature: float) -> None:
     names = {
         "teacher": f"{alpha:g} · {temperature:g}² · KL(teacher ‖ student)",
-        "labels": f"{1 - alpha:g} · cross-entropy with the label",
+        "labels": f"{1 - alpha:.3g} · cross-entropy with the label",
+        "sum": "Sum",
     }
-    rows = [(names[name], f"{value.item():.4f}") for name, value in step.terms.items()]
-    st.html(show.heading("The loss") + show.table(["Term", "Nats"], [*rows, ("Sum", f"{step.loss.item():.4f}")]))
+    rows = [(names[name], f"{term.value.item():.4f}") for name, term in terms.items()]
+    st.html(show.heading("The loss") + show.table(["Term", "Nats"], rows))
 
 
-def _gradient(step: Step, classes: tuple[str, ...]) -> None:
+def _gradient(terms: Terms, classes: tuple[str, ...]) -> None:
+    columns = {name: term.gradient[:, 0].tolist() for name, term in terms.items()}
     st.html(
         show.heading("Its gradient with respect to the student's logits")
         + "<p>Learning moves each logit against its gradient: down where it is above 0, up where it is below.</p>"
-        + show.signed_bars(
-            classes, {name: gradients(step, term) for name, term in (*step.terms.items(), ("sum", step.loss))}
-        )
+        + show.signed_bars(classes, columns)
     )
-
-
-def gradients(step: Step, loss: Tensor) -> list[float]:
-    """The derivatives of ``loss`` with respect to the logits of the only picture."""
-    (gradient,) = torch.autograd.grad(loss, step.logits, retain_graph=True)
-    return [float(value) for value in gradient[0]]

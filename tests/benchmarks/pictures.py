@@ -1,15 +1,25 @@
 """How well pages are read, kind by kind, beside the plain test pictures and what a user would write instead.
 
-    python -m tests.benchmarks.pictures [--digits 2000] [--kind KIND ...]
+    python -m tests.benchmarks.pictures [--digits 2000] [--kind KIND ...] [--seen FILE.npz]
 
-Needs MNIST in $KD_DATA_DIR and the networks that ship, or those in $KD_MODELS_DIR.
+Needs MNIST in $KD_DATA_DIR and the networks that ship, or those in $KD_MODELS_DIR. All cores work; with two the whole
+takes half an hour, nearly all of it for drawing pages and finding the digits in them. What the networks get to see can
+be kept in a file, so that other networks can be measured on the same pictures in seconds.
 """
 
 import argparse
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits as load_uci_digits
+from tqdm import tqdm
 
 from kd_cli.checkpoint import Checkpoint
 from tests import pages
@@ -20,43 +30,79 @@ from tests.pictures import (
     as_a_user_would,
     load_digits,
     load_networks,
-    see,
     through_pipeline,
     uci_file,
 )
 
 UCI_FILES = [(8, "NEAREST"), (64, "NEAREST"), (64, "BICUBIC"), (300, "NEAREST"), (300, "BICUBIC")]
+CHUNK = 25
+"""Files that a process takes at a time."""
 
 
 def main() -> None:
-    """Measure and print, a line at a time: the whole takes an hour or more."""
+    """Measure and print, a line at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--digits", type=int, default=2000, help="how many of the first test digits to draw")
     parser.add_argument("--kind", action="append", choices=list(pages.KINDS), help="default: all kinds")
+    parser.add_argument("--seen", type=Path, help="keep what the networks see in this file, or take it from there")
     arguments = parser.parse_args()
     networks = load_networks()
     images, labels = load_digits(arguments.digits)
+    if arguments.seen and arguments.seen.exists():
+        seen = dict(np.load(arguments.seen))
+    else:
+        seen = dict(see_all(images, arguments.kind or list(pages.KINDS)))
+    if arguments.seen:
+        np.savez_compressed(arguments.seen, **seen)
 
     print(f"{'':24}{'pipeline':>24}{'grey, resize, invert':>24}")
     print(f"{'':24}" + "".join(f"{role:>12}" for role in 2 * list(networks)))
-    _show("plain test pictures", networks, [images], labels)
-    every_page: list[list[Picture]] = [[], []]
-    for kind in arguments.kind or pages.KINDS:
-        files = [pages.draw(image, kind, seed) for seed, image in enumerate(images)]
-        seen = [see(files, reader) for reader in (through_pipeline, as_a_user_would)]
-        _show(kind, networks, seen, labels)
-        for pictures, more in zip(every_page, seen, strict=True):
-            pictures.append(more)
-    together = [np.concatenate(pictures) for pictures in every_page]
-    _show("all kinds", networks, together, np.tile(labels, len(every_page[0])))
-    uci = load_uci_digits()
-    for side, resampling in UCI_FILES:
-        files = [uci_file(image, side, Image.Resampling[resampling]) for image in uci.images]
-        seen = [see(files, reader) for reader in (through_pipeline, as_a_user_would)]
-        _show(f"UCI {side}x{side} {resampling.lower()}", networks, seen, uci.target)
+    _show("plain test pictures", networks, images[None], labels)
+    drawn = [name for name in seen if not name.startswith("UCI")]
+    for name in drawn:
+        _show(name, networks, seen[name], labels)
+    together = np.concatenate([seen[name] for name in drawn], axis=1)
+    _show("all kinds", networks, together, np.tile(labels, len(drawn)))
+    for name in [name for name in seen if name.startswith("UCI")]:
+        _show(name, networks, seen[name], load_uci_digits().target)
 
 
-def _show(name: str, networks: dict[str, Checkpoint], seen: list[Picture], labels: Labels) -> None:
+def see_all(images: Picture, kinds: list[str]) -> Iterator[tuple[str, Picture]]:
+    """What the pipeline, and what a user, would make of every kind of page: (2, N, 28, 28) with the kind's name."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores, so no threads beside
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        chunks = {
+            kind: [
+                pool.submit(see_pages, images[start : start + CHUNK], kind, start)
+                for start in range(0, len(images), CHUNK)
+            ]
+            for kind in kinds
+        }
+        uci = load_uci_digits().images
+        for side, resampling in UCI_FILES:
+            see = partial(see_uci, side=side, resampling=resampling)
+            chunks[f"UCI {side}x{side} {resampling.lower()}"] = [
+                pool.submit(see, uci[start : start + CHUNK]) for start in range(0, len(uci), CHUNK)
+            ]
+        for name, parts in tqdm(chunks.items(), unit="kind", disable=None):
+            yield name, np.concatenate([part.result() for part in parts], axis=1)
+
+
+def see_pages(images: Picture, kind: str, first: int) -> Picture:
+    """(2, N, 28, 28): each digit on a page of its own, which its number decides, seen in both ways."""
+    return _see([pages.draw(image, kind, seed) for seed, image in enumerate(images, start=first)])
+
+
+def see_uci(digits: NDArray[np.float64], side: int, resampling: str) -> Picture:
+    """The same for scikit-learn's digits, (N, 8, 8), as files of this size."""
+    return _see([uci_file(digit, side, Image.Resampling[resampling]) for digit in digits])
+
+
+def _see(files: list[bytes]) -> Picture:
+    return np.stack([[reader(file) for file in files] for reader in (through_pipeline, as_a_user_would)])
+
+
+def _show(name: str, networks: dict[str, Checkpoint], seen: Picture, labels: Labels) -> None:
     shares = [accuracy(network, pictures, labels) for pictures in seen for network in networks.values()]
     print(f"{name:24}" + "".join(f"{share:12.2%}" for share in shares), flush=True)
 

@@ -1,0 +1,170 @@
+"""The losses of logits, each as its value together with its gradient.
+
+Value and gradient share most of their arithmetic, and for a batch of 64 x 10 logits autograd's bookkeeping takes longer
+than that arithmetic: a small student learns faster without it. `losses` has the same losses for autograd, with their
+papers.
+
+All of them work on `pair`\\ s, (2, classes, N): student and teacher as one tensor halve the number of operations, and
+with the pictures last an operation over the classes is done for many pictures at a time.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+MASKED = -1e30
+"""A logit that no other logit can lose against. Finite, because 0 * infinity is not a number."""
+
+CONSTANT = 1e-12
+"""Length, without the mean, of a vector that varies by rounding alone: it correlates with nothing."""
+
+
+class Graded(NamedTuple):
+    """A scalar loss, and its gradient with respect to the student's logits, (classes, N)."""
+
+    value: Tensor
+    gradient: Tensor
+
+
+def pair(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Two times (N, classes) as one (2, classes, N), without history."""
+    return torch.stack([student_logits.detach().T, teacher_logits.T])
+
+
+def add(*losses: Graded) -> Graded:
+    """The sum of losses of the same logits."""
+    value, gradient = losses[0]
+    for other in losses[1:]:
+        value, gradient = value + other.value, gradient + other.gradient
+    return Graded(value, gradient)
+
+
+def connect(student_logits: Tensor, loss: Graded) -> Tensor:
+    """The loss, for autograd to go on from: its gradient reaches ``student_logits``, (N, classes)."""
+    connected: Tensor = _Known.apply(student_logits, loss.value, loss.gradient.T)
+    return connected
+
+
+class _Known(torch.autograd.Function):
+    """A scalar whose gradient is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+        return outer * ctx.gradient, None, None
+
+
+def cross_entropy(student_logits: Tensor, labels: Tensor, weight: float, complete: bool = True) -> Graded:
+    """``weight`` times the mean negative log-probability of the labels, (N,), which logits, (classes, N), give them.
+
+    The gradient is ``weight / N * (softmax - 1 at the label)``. Where the labels are not ``complete``, a negative one
+    stands for none, and the mean is over the others, or 0 if there are none.
+    """
+    label = labels.unsqueeze(0)
+    if not complete:
+        known, label = label >= 0, label.clamp_min(0)
+    logs = F.log_softmax(student_logits, dim=0)
+    of_labels = logs.gather(0, label)
+    gradient = logs.exp().scatter_(0, label, of_labels.expm1())
+    if complete:
+        return Graded(of_labels.sum() * (-weight / len(labels)), gradient.mul_(weight / len(labels)))
+    shares = known * (weight / known.sum().clamp_min(1))
+    return Graded(-(of_labels * shares).sum(), gradient.mul_(shares))
+
+
+def soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
+    """`losses.soft_target_loss`.
+
+    The gradient is ``T / N * (softmax(student / T) - softmax(teacher / T))`` (Hinton et al. 2015, equation 2).
+    """
+    logs = F.log_softmax(logits / temperature, dim=1)
+    student, teacher = logs.exp()
+    scale = weight * temperature / logits.shape[2]
+    return Graded(_divergence(teacher, logs) * (scale * temperature), (student - teacher) * scale)
+
+
+def matching(logits: Tensor, weight: float) -> Graded:
+    """`losses.logit_matching_loss`. The gradient is ``weight / N * (student - teacher)``."""
+    difference = logits[0] - logits[1]
+    scale = weight / logits.shape[2]
+    return Graded(difference.square().sum() * (scale / 2), difference * scale)
+
+
+def decoupled(logits: Tensor, labels: Tensor, temperature: float, target: float, others: float) -> Graded:
+    """`losses.decoupled_loss`.
+
+    The logits reach the binary distribution b as the labelled one and as the log-sum-exp of the others, whose gradient
+    is q, their softmax. So the target class's part has the gradient ``T / N * (b_student - b_teacher) * (1 at the
+    label, -q_student elsewhere)``, with b the labelled class's probability, and the others' part has
+    ``T / N * (q_student - q_teacher)``.
+    """
+    softened = logits / temperature
+    label = labels.expand(2, 1, -1)
+    masked = softened.scatter(1, label, MASKED)
+    log_q = F.log_softmax(masked, dim=1)
+    lead = softened.gather(1, label) - masked.logsumexp(dim=1, keepdim=True)  # the labelled class's over all others
+    log_b = F.logsigmoid(torch.cat([lead, -lead], dim=1))
+    (student_q, teacher_q), (student_b, teacher_b) = log_q.exp(), log_b.exp()
+    scale = temperature / len(labels)
+    more = (student_b[:1] - teacher_b[:1]) * (target * scale)
+    gradient = (student_q - teacher_q).mul_(others * scale)
+    gradient.addcmul_(student_q, more, value=-1).scatter_(0, label[0], more)
+    value = _divergence(teacher_b, log_b) * (target * scale * temperature)
+    return Graded(value.add_(_divergence(teacher_q, log_q), alpha=others * scale * temperature), gradient)
+
+
+def relations(logits: Tensor, temperature: float, between: float, within: float) -> Graded:
+    """`losses.relation_loss`."""
+    probabilities = F.softmax(logits / temperature, dim=1)
+    rows, rows_gradient = _decorrelation(probabilities, 1, between * temperature)
+    columns, columns_gradient = _decorrelation(probabilities, 2, within * temperature)
+    student = probabilities[0]
+    weighted = student * (rows_gradient + columns_gradient)
+    gradient = weighted.addcmul(student, weighted.sum(dim=0, keepdim=True), value=-1)  # through the softmax
+    return Graded((rows + columns) * temperature, gradient)
+
+
+def _decorrelation(two: Tensor, dim: int, weight: float) -> Graded:
+    """weight * (1 - mean correlation) of the vectors along ``dim`` of two matrices, and its gradient for the first.
+
+    With u and v the vectors at mean 0 and length 1, the correlation is <u, v>, and its gradient with respect to the
+    first vector is (v - <u, v> u) / length, with the length that u had.
+    """
+    centred = two - two.sum(dim=dim, keepdim=True) * (1 / two.shape[dim])
+    lengths = centred.square().sum(dim=dim, keepdim=True).sqrt_().clamp_min_(CONSTANT)
+    u, v = centred / lengths
+    correlation = (u * v).sum(dim=dim - 1, keepdim=True)
+    scale = -weight / correlation.numel()
+    gradient = v.addcmul(correlation, u, value=-1).mul_(scale / lengths[0])
+    return Graded(correlation.sum() * scale + weight, gradient)
+
+
+def standardised_soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
+    """`losses.standardised_soft_target_loss`.
+
+    A gradient g of the standardised logits z becomes ``(g - mean(g) - z * <g, z> / (classes - 1)) / deviation``; the
+    mean of this g is 0.
+    """
+    classes = logits.shape[1]
+    centred = logits - logits.sum(dim=1, keepdim=True) * (1 / classes)
+    variances = centred.square().sum(dim=1, keepdim=True) * (1 / (classes - 1))
+    deviations = variances.sqrt_().add_(1e-7)  # the authors' guard for logits that are all equal
+    standardised = centred / deviations
+    value, gradient = soft_targets(standardised, temperature, weight)
+    student = standardised[0]
+    along = (gradient * student).sum(dim=0, keepdim=True)
+    straight = gradient.addcmul(student, along, value=-1 / (classes - 1))
+    return Graded(value, straight.div_(deviations[0]))
+
+
+def _divergence(teacher: Tensor, logs: Tensor) -> Tensor:
+    """Sum of the teacher's values times its logarithm's lead over the student's: KL(teacher || student), N times."""
+    return torch.dot(teacher.flatten(), (logs[1] - logs[0]).flatten())
