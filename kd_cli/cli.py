@@ -319,6 +319,24 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command("app")
+def serve_app(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page listens.")] = 8501,
+    host: Annotated[str, typer.Option(help="Its address; 0.0.0.0 lets every machine in that can reach this one.")] = (
+        "localhost"
+    ),
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    dataset: DatasetOption = DatasetName.auto,
+    data_dir: DataDirOption = Path("data"),
+    models_dir: ModelsDirOption = Path("models"),
+) -> None:
+    """Draw digits, upload pictures, compare, and train in the browser. Needs the extra app."""
+    from kd_cli.app.serve import serve
+
+    serve(host, port, browser, dataset, data_dir, models_dir)
+    raise typer.Exit(130)  # the server ends when it is interrupted, and only then
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; what a command expects to go wrong becomes one line on stderr and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments

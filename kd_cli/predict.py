@@ -8,6 +8,7 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -63,12 +64,20 @@ def read_picture(file: str) -> Picture:
         KdError: there is no such file, it is no picture, it is damaged, too large, or blank.
     """
     if file == STDIN:
-        name, content = "standard input", sys.stdin.buffer.read(LARGEST_STDIN + 1)
+        content = sys.stdin.buffer.read(LARGEST_STDIN + 1)
         if len(content) > LARGEST_STDIN:
-            raise KdError(f"cannot read {name}: more than {LARGEST_STDIN >> 20} MB; make the picture smaller")
-        page = read_page(io.BytesIO(content), name)
-    else:
-        name, page = file, read_page(Path(file), file)
+            raise KdError(f"cannot read standard input: more than {LARGEST_STDIN >> 20} MB; make the picture smaller")
+        return read_source(io.BytesIO(content), "standard input")
+    return read_source(Path(file), file)
+
+
+def read_source(source: Path | BinaryIO, name: str) -> Picture:
+    """Read a picture from a path, or from an open file that can be sought in, as `read_picture` does.
+
+    Raises:
+        KdError: likewise; the message calls it ``name``.
+    """
+    page = read_page(source, name)
     try:
         return from_page(page)
     except KdError:

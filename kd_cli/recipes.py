@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from kd_cli import data, device, networks
 from kd_cli.checkpoint import Checkpoint, Metadata, find, load_checkpoint, path_for, save_checkpoint
@@ -21,6 +21,7 @@ from kd_cli.labels import choose_labels
 from kd_cli.methods import FROM_LABELS, Choice, MethodName, require_possible
 from kd_cli.networks import checksum, compute_logits, count_parameters
 from kd_cli.objectives import bind
+from kd_cli.progress import Terminal, Watch
 from kd_cli.settings import KdError, LabelBudget, Role, RunStoppedError, Spec, TrainingSettings, Transfer
 from kd_cli.teaching import Teaching, average
 from kd_cli.train import Training
@@ -97,6 +98,7 @@ def distill(
     budget: LabelBudget | None = None,
     output: Path | None = None,
     resume: bool = False,
+    watch: Watch | None = None,
 ) -> Result:
     """Train a student by a method, from teachers' checkpoints or from the ensemble that `train_teacher` saved."""
     budget = budget or LabelBudget()
@@ -118,7 +120,7 @@ def distill(
         method["teachers"] = [str(source.path) for source in sources]
         teaching = Teaching([each.network for each in sources], train, dataset.normalisation, settings.always_new)
         lesson = replace(lesson, teaching=teaching)
-    result, _, journal = _train(Role.student, dataset, lesson, method, path, resume)
+    result, _, journal = _train(Role.student, dataset, lesson, method, path, resume, watch)
     journal.remove()
     return result
 
@@ -167,7 +169,13 @@ def _member(first: Path, number: int) -> Path:
 
 
 def _train(
-    role: Role, dataset: Dataset, lesson: Lesson, method: dict[str, Any], path: Path, resume: bool
+    role: Role,
+    dataset: Dataset,
+    lesson: Lesson,
+    method: dict[str, Any],
+    path: Path,
+    resume: bool,
+    watch: Watch | None = None,
 ) -> tuple[Result, networks.Network, Journal]:
     """Train, save the checkpoint, and leave it to the caller to remove the journal once all is done."""
     require_writable(path)
@@ -180,12 +188,13 @@ def _train(
     history = journal.restore(training) if resume else []
     earlier = math.fsum(entry["seconds"] for entry in history)
     start = time.perf_counter()
-    bar = tqdm(total=training.total_steps, initial=training.steps_done, unit="step", disable=None, leave=False)
+    watch = watch or Terminal()
+    watch.begin(training.total_steps, training.steps_done)
     try:
-        with bar:
+        with closing(watch):
             for number in range(training.epochs_done + 1, settings.epochs + 1):
-                bar.set_description(f"{role.value} {spec}, epoch {number}/{settings.epochs}")
-                epoch = training.run_epoch(bar)
+                watch.begin_epoch(f"{role.value} {spec}, epoch {number}/{settings.epochs}")
+                epoch = training.run_epoch(watch)
                 quality = _test(network, dataset)
                 history.append(
                     {
@@ -197,12 +206,16 @@ def _train(
                     }
                 )
                 journal.keep(training, history)
+                if not watch.end_epoch(history[-1]):
+                    break
     except KeyboardInterrupt:
         raise RunStoppedError(f"stopped; {_kept(journal, history, settings)}") from None
     except KdError as error:
         raise KdError(f"{error}; {_kept(journal, history, settings)}") from None
     seconds = earlier + time.perf_counter() - start
     last = history[-1]
+    if len(history) < settings.epochs:
+        options["stopped_after"] = len(history)
     metadata = Metadata(
         role=role,
         architecture=str(spec),
@@ -221,7 +234,7 @@ def _train(
         "architecture": str(spec),
         "parameters": count_parameters(network),
         **method,
-        "epochs": settings.epochs,
+        "epochs": len(history),
         "options": options,
         "checkpoint": str(path),
         "test_images": len(dataset.test),

@@ -20,13 +20,13 @@ REFRESH = 50
 
 
 class Bar(Protocol):
-    """As much of tqdm as the loop uses."""
+    """What the loop tells of its progress."""
 
     def update(self, n: int) -> Any:
         """Move on by ``n`` steps."""
 
-    def set_postfix_str(self, s: str) -> Any:
-        """Show ``s`` beside the bar."""
+    def show(self, loss: float, accuracy: float) -> Any:
+        """The means over the epoch so far."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Training:
                     tally.add(step.loss, step.logits, batch.labels)
                     bar.update(1)
                     if tally.steps % REFRESH == 0:
-                        bar.set_postfix_str(tally.look())
+                        tally.look()
+                        bar.show(tally.loss, tally.accuracy)
             tally.look()  # waits for the device, so before the clock
         except FloatingPointError as error:
             raise KdError(
@@ -150,8 +151,8 @@ class _Tally:
         self.steps += 1
         self._waiting.append((loss.detach(), logits.detach(), labels))
 
-    def look(self) -> str:
-        """Take in the steps since the last look; loss and accuracy so far, for the bar.
+    def look(self) -> None:
+        """Take in the steps since the last look.
 
         Raises:
             FloatingPointError: a loss was not finite; says which, and leaves ``steps`` at that step.
@@ -167,4 +168,3 @@ class _Tally:
             self._correct_sum += (torch.cat(logits).argmax(dim=1) == torch.cat(labels)).sum().item()
             self.seen += sum(map(len, labels))
             self._waiting.clear()
-        return f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}"

@@ -39,7 +39,7 @@ def read_json(answer: tuple[int, str, str]) -> Any:
 def test_help_and_usage_errors_import_nothing_slow() -> None:
     program = (
         "import sys; from kd_cli.cli import main; main(['--help']); main(['distill', '--student', 'nonsense']);"
-        "sys.exit(bool({'torch', 'numpy', 'PIL', 'rich.table'} & sys.modules.keys()))"
+        "sys.exit(bool({'torch', 'numpy', 'PIL', 'rich.table', 'streamlit'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 

@@ -20,7 +20,7 @@ class SilentBar:
     def update(self, n: int) -> None:
         self.steps += n
 
-    def set_postfix_str(self, s: str) -> None: ...
+    def show(self, loss: float, accuracy: float) -> None: ...
 
 
 def start(mnist: Dataset, split: Split, settings: TrainingSettings, spec: str = "mlp-16") -> Training:

@@ -34,7 +34,7 @@ class _Silent:
     def update(self, n: int) -> None:
         """Take no notice."""
 
-    def set_postfix_str(self, s: str) -> None:
+    def show(self, loss: float, accuracy: float) -> None:
         """Take no notice."""
 
 

@@ -1,0 +1,1 @@
+"""The page of ``kd app``: a room for each of its tabs, and what they share. Needs the extra ``app``."""
