@@ -106,39 +106,44 @@ def decoupled(logits: Tensor, labels: Tensor, temperature: float, target: float,
     label, -q_student elsewhere)``, with b the labelled class's probability, and the others' part has
     ``T / N * (q_student - q_teacher)``.
     """
-    softened = logits / temperature
-    label = labels.expand(2, 1, -1)
-    masked = softened.scatter(1, label, MASKED)
-    log_q = F.log_softmax(masked, dim=1)
-    lead = softened.gather(1, label) - masked.logsumexp(dim=1, keepdim=True)  # the labelled class's over all others
-    log_b = F.logsigmoid(torch.cat([lead, -lead], dim=1))
-    (student_q, teacher_q), (student_b, teacher_b) = log_q.exp(), log_b.exp()
     scale = temperature / len(labels)
-    more = (student_b[:1] - teacher_b[:1]) * (target * scale)
-    gradient = (student_q - teacher_q).mul_(others * scale)
-    gradient.addcmul_(student_q, more, value=-1).scatter_(0, label[0], more)
-    value = _divergence(teacher_b, log_b) * (target * scale * temperature)
-    return Graded(value.add_(_divergence(teacher_q, log_q), alpha=others * scale * temperature), gradient)
+    label = labels.expand(2, 1, -1)
+    softened = logits * (1 / temperature)
+    labelled = softened.gather(1, label)
+    softened = softened.scatter(1, label, MASKED)
+    log_q = F.log_softmax(softened, dim=1)
+    q = log_q.exp()
+    # The others' log-sum-exp is what any of their logits exceeds its log_q by; weighing by q leaves the mask out.
+    lead = labelled - ((softened - log_q) * q).sum(dim=1, keepdim=True)
+    cost = F.softplus(-lead)  # -log b, and -log(1 - b) is lead more
+    b = cost.neg().exp_()
+    more = (b[0] - b[1]) * (target * scale)
+    gradient = (q[0] - q[1]).mul_(others * scale)
+    gradient.addcmul_(q[0], more, value=-1).scatter_(0, label[0], more)
+    binary = (cost[0] - cost[1] + (1 - b[1]) * (lead[0] - lead[1])).sum()
+    value = binary * (target * scale * temperature)
+    return Graded(value.add_(_divergence(q[1], log_q), alpha=others * scale * temperature), gradient)
 
 
 def relations(logits: Tensor, temperature: float, between: float, within: float) -> Graded:
     """`losses.relation_loss`."""
     probabilities = F.softmax(logits / temperature, dim=1)
-    rows, rows_gradient = _decorrelation(probabilities, 1, between * temperature)
-    columns, columns_gradient = _decorrelation(probabilities, 2, within * temperature)
+    mean_of_rows = 1 / logits.shape[1]  # they sum to 1
+    mean_of_columns = probabilities.sum(dim=2, keepdim=True) * (1 / logits.shape[2])
+    rows, rows_gradient = _decorrelation(probabilities - mean_of_rows, 1, between * temperature)
+    columns, columns_gradient = _decorrelation(probabilities - mean_of_columns, 2, within * temperature)
     student = probabilities[0]
     weighted = student * (rows_gradient + columns_gradient)
     gradient = weighted.addcmul(student, weighted.sum(dim=0, keepdim=True), value=-1)  # through the softmax
     return Graded((rows + columns) * temperature, gradient)
 
 
-def _decorrelation(two: Tensor, dim: int, weight: float) -> Graded:
+def _decorrelation(centred: Tensor, dim: int, weight: float) -> Graded:
     """weight * (1 - mean correlation) of the vectors along ``dim`` of two matrices, and its gradient for the first.
 
-    With u and v the vectors at mean 0 and length 1, the correlation is <u, v>, and its gradient with respect to the
-    first vector is (v - <u, v> u) / length, with the length that u had.
+    The vectors have mean 0. With u and v the same at length 1, the correlation is <u, v>, and its gradient with respect
+    to the first vector is (v - <u, v> u) / length, with the length that u had.
     """
-    centred = two - two.sum(dim=dim, keepdim=True) * (1 / two.shape[dim])
     lengths = centred.square().sum(dim=dim, keepdim=True).sqrt_().clamp_min_(CONSTANT)
     u, v = centred / lengths
     correlation = (u * v).sum(dim=dim - 1, keepdim=True)
