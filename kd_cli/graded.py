@@ -127,19 +127,21 @@ def decoupled(logits: Tensor, labels: Tensor, temperature: float, target: float,
 
 def relations(logits: Tensor, temperature: float, between: float, within: float) -> Graded:
     """`losses.relation_loss`."""
-    probabilities = F.softmax(logits / temperature, dim=1)
-    mean_of_rows = 1 / logits.shape[1]  # they sum to 1
-    mean_of_columns = probabilities.sum(dim=2, keepdim=True) * (1 / logits.shape[2])
-    rows, rows_gradient = _decorrelation(probabilities - mean_of_rows, 1, between * temperature)
-    columns, columns_gradient = _decorrelation(probabilities - mean_of_columns, 2, within * temperature)
+    classes, batch = logits.shape[1:]
+    probabilities = F.softmax(logits * (1 / temperature), dim=1)
+    mean_of_columns = probabilities.sum(dim=2, keepdim=True) * (1 / batch)
+    of_rows, of_columns = between * temperature / batch, within * temperature / classes
+    rows, rows_gradient = _correlate(probabilities - 1 / classes, 1, of_rows)  # a row sums to 1
+    columns, columns_gradient = _correlate(probabilities - mean_of_columns, 2, of_columns)
     student = probabilities[0]
     weighted = student * (rows_gradient + columns_gradient)
     gradient = weighted.addcmul(student, weighted.sum(dim=0, keepdim=True), value=-1)  # through the softmax
-    return Graded((rows + columns) * temperature, gradient)
+    alike = torch.add(rows * (of_rows * temperature), columns, alpha=of_columns * temperature)
+    return Graded((between + within) * temperature**2 - alike, gradient)
 
 
-def _decorrelation(centred: Tensor, dim: int, weight: float) -> Graded:
-    """weight * (1 - mean correlation) of the vectors along ``dim`` of two matrices, and its gradient for the first.
+def _correlate(centred: Tensor, dim: int, weight: float) -> tuple[Tensor, Tensor]:
+    """The sum of the correlations of the vectors along ``dim`` of two matrices, and - weight times its gradient.
 
     The vectors have mean 0. With u and v the same at length 1, the correlation is <u, v>, and its gradient with respect
     to the first vector is (v - <u, v> u) / length, with the length that u had.
@@ -147,9 +149,8 @@ def _decorrelation(centred: Tensor, dim: int, weight: float) -> Graded:
     lengths = centred.square().sum(dim=dim, keepdim=True).sqrt_().clamp_min_(CONSTANT)
     u, v = centred / lengths
     correlation = (u * v).sum(dim=dim - 1, keepdim=True)
-    scale = -weight / correlation.numel()
-    gradient = v.addcmul(correlation, u, value=-1).mul_(scale / lengths[0])
-    return Graded(correlation.sum() * scale + weight, gradient)
+    gradient = v.addcmul(correlation, u, value=-1).mul_(-weight / lengths[0])
+    return correlation.sum(), gradient
 
 
 def standardised_soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
