@@ -154,6 +154,17 @@ def test_prepared_copy_needs_neither_torchvision_nor_the_archives(prepared: Path
     assert subprocess.run([sys.executable, "-c", program, prepared.parents[1]], check=False).returncode == 0
 
 
+def test_processes_that_prepare_at_the_same_time_do_not_harm_each_other(raw: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from kd_cli import data; from kd_cli.settings import DatasetName;"
+        "assert len(data.load(DatasetName.mnist, Path(sys.argv[1])).train) == 60_000"
+    )
+    command = [sys.executable, "-c", program, str(raw.parents[1])]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert sorted(path.name for path in raw.parent.iterdir()) == ["prepared.safetensors", "raw"]
+
+
 def test_preparing_leaves_no_unpacked_or_temporary_files(raw: Path) -> None:
     data.load(DatasetName.mnist, raw.parents[1])
     assert sorted(path.name for path in raw.parent.iterdir()) == ["prepared.safetensors", "raw"]
