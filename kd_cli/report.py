@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -54,33 +55,47 @@ def training_title(result: Result) -> str:
     return f"{result['role'].capitalize()} {result['architecture']} on {result['dataset']}, {_method(result)}"
 
 
+COSTS: list[tuple[str, Callable[[Result], float], str]] = [
+    ("Parameters", lambda model: model["parameters"], ","),
+    ("MACs per picture", lambda model: model["macs"], ","),
+    ("Bytes on disk", lambda model: model["size_bytes"], ","),
+    ("Latency p50, one picture (ms)", lambda model: model["latency_ms"]["p50"], ".3f"),
+    ("Latency p95, one picture (ms)", lambda model: model["latency_ms"]["p95"], ".3f"),
+    ("Pictures per second, batch 500", lambda model: model["throughput_per_s"], ",.0f"),
+    ("Whole test set (s)", lambda model: model["test_set_seconds"], ".3f"),
+]
+"""What `kd benchmark` measures: its name, where a model's result has it, and how it is written."""
+
+
 def print_benchmark(result: Result) -> None:
     """Cost of the networks, side by side, with the accuracy that it buys."""
     console = Console()
     rows: list[Row] = [
         ("Architecture", lambda model: str(model["architecture"])),
         ("Accuracy", lambda model: f"{model['accuracy']:.2%}"),
-        ("Parameters", lambda model: f"{model['parameters']:,}"),
-        ("MACs per picture", lambda model: f"{model['macs']:,}"),
-        ("Bytes on disk", lambda model: f"{model['size_bytes']:,}"),
-        ("Latency p50, one picture (ms)", lambda model: f"{model['latency_ms']['p50']:.3f}"),
-        ("Latency p95, one picture (ms)", lambda model: f"{model['latency_ms']['p95']:.3f}"),
-        ("Pictures per second, batch 500", lambda model: f"{model['throughput_per_s']:,.0f}"),
-        ("Whole test set (s)", lambda model: f"{model['test_set_seconds']:.3f}"),
+        *((name, partial(_format, value, form)) for name, value, form in COSTS),
     ]
     console.print(side_by_side(f"Cost on {result['dataset']}", result, rows))
-    if result["student_speedup"] is not None:
-        print_line(
-            console, f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher."
-        )
-        teacher, student = (next(m for m in result["models"] if m["role"] == role) for role in ("teacher", "student"))
-        more = "more" if student["parameters"] > teacher["parameters"] else "fewer"
-        print_line(
-            console,
-            f"The student has {student['parameters'] / teacher['parameters']:.2f} times the teacher's parameters "
-            f"({more}), and {student['macs'] / teacher['macs']:.2f} times its multiply-accumulates (MACs).",
-        )
+    for sentence in cost_in_words(result):
+        print_line(console, sentence)
     print_sources(console, result)
+
+
+def _format(value: Callable[[Result], float], form: str, model: Result) -> str:
+    return format(value(model), form)
+
+
+def cost_in_words(result: Result) -> list[str]:
+    """What the student costs beside its teacher; nothing unless there is one of each."""
+    if result["student_speedup"] is None:
+        return []
+    teacher, student = (next(m for m in result["models"] if m["role"] == role) for role in ("teacher", "student"))
+    more = "more" if student["parameters"] > teacher["parameters"] else "fewer"
+    return [
+        f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher.",
+        f"The student has {student['parameters'] / teacher['parameters']:.2f} times the teacher's parameters ({more}), "
+        f"and {student['macs'] / teacher['macs']:.2f} times its multiply-accumulates (MACs).",
+    ]
 
 
 def side_by_side(title: str, result: Result, rows: list[Row]) -> Table:

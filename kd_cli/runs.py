@@ -29,6 +29,7 @@ from kd_cli.networks import compute_logits
 from kd_cli.recipes import Lesson
 from kd_cli.settings import DeviceName, KdError, LabelBudget, TrainingSettings
 from kd_cli.teaching import Teaching, average
+from kd_cli.train import Silent
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Workshop:
             teaching = self._teaching(run.seed)
             train = teaching.split
         training = Lesson(run.cell.student, run.cell.choice, settings, train, teaching).start(self.dataset)
-        seconds = math.fsum(training.run_epoch(_Silent()).seconds for _ in range(settings.epochs))
+        seconds = math.fsum(training.run_epoch(Silent()).seconds for _ in range(settings.epochs))
         logits = self._test_logits(training.network.eval())
         quality = measure_quality(logits, self.dataset.test.labels, self.teacher_logits)
         agreement = quality.agreement if quality.agreement is not None else math.nan
@@ -158,16 +159,6 @@ class Workshop:
 
     def _test_logits(self, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         return compute_logits(network, self.dataset.test.images, self.dataset.normalisation)
-
-
-class _Silent:
-    """A progress bar that shows nothing."""
-
-    def update(self, n: int) -> None:
-        """Take no notice."""
-
-    def show(self, loss: float, accuracy: float) -> None:
-        """Take no notice."""
 
 
 def count_jobs(asked: int | None, place: Place, runs: int) -> int:

@@ -29,6 +29,16 @@ class Bar(Protocol):
         """The means over the epoch so far."""
 
 
+class Silent:
+    """A bar that shows nothing."""
+
+    def update(self, n: int) -> None:
+        """Take no notice."""
+
+    def show(self, loss: float, accuracy: float) -> None:
+        """Take no notice."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """Mean training loss and share of pictures read right over the epoch's batches as they came; seconds it took.

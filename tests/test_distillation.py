@@ -13,7 +13,7 @@ from kd_cli.networks import Network, build
 from kd_cli.objectives import Objective, bind, from_labels
 from kd_cli.settings import TrainingSettings, parse_spec
 from kd_cli.teaching import Teaching, cached_teacher, live_teacher
-from kd_cli.train import Training
+from kd_cli.train import Silent, Training
 
 Distil = Callable[[float, float], Objective]
 """Temperature and alpha -> the objective."""
@@ -117,12 +117,6 @@ def test_alpha_0_trains_the_very_weights_that_labels_alone_train(
         torch.manual_seed(0)
         network = build(parse_spec("mlp-16"))
         training = Training(network, objective, mnist_slice, mnist.normalisation, TrainingSettings(epochs=1))
-        training.run_epoch(_Silent())
+        training.run_epoch(Silent())
         weights.append(torch.cat([parameter.flatten() for parameter in network.parameters()]))
     assert torch.equal(*weights)
-
-
-class _Silent:
-    def update(self, n: int) -> None: ...
-
-    def show(self, loss: float, accuracy: float) -> None: ...

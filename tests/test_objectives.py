@@ -18,15 +18,10 @@ from kd_cli.objectives import bind
 from kd_cli.recipes import Lesson
 from kd_cli.settings import DatasetName, KdError, LabelBudget, TrainingSettings, Transfer, parse_spec
 from kd_cli.teaching import Teaching, average
+from kd_cli.train import Silent
 
 NORMALISE = Normalisation(0.13, 0.31)
 DISTILLATIONS = [name for name in MethodName if name is not MethodName.labels]
-
-
-class Silent:
-    def update(self, n: int) -> None: ...
-
-    def show(self, loss: float, accuracy: float) -> None: ...
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,16 @@ from kd_cli.device import make_repeatable
 from kd_cli.networks import build, compute_logits
 from kd_cli.objectives import from_labels
 from kd_cli.settings import Schedule, TrainingSettings, parse_spec
-from kd_cli.train import Training
+from kd_cli.train import Silent, Training
 
 SETTINGS = TrainingSettings(epochs=2)
 
 
-class SilentBar:
+class Counter(Silent):
     steps = 0
 
     def update(self, n: int) -> None:
         self.steps += n
-
-    def show(self, loss: float, accuracy: float) -> None: ...
 
 
 def start(mnist: Dataset, split: Split, settings: TrainingSettings, spec: str = "mlp-16") -> Training:
@@ -35,7 +33,7 @@ def weights(network: nn.Module) -> Tensor:
 def train(mnist: Dataset, split: Split, settings: TrainingSettings, spec: str = "mlp-16") -> Training:
     training = start(mnist, split, settings, spec)
     for _ in range(settings.epochs):
-        training.run_epoch(SilentBar())
+        training.run_epoch(Counter())
     return training
 
 
@@ -54,7 +52,7 @@ def test_random_numbers_drawn_elsewhere_do_not_change_what_is_learnt(mnist: Data
     second = start(mnist, mnist_slice, SETTINGS)
     for _ in range(SETTINGS.epochs):
         torch.rand(7)
-        second.run_epoch(SilentBar())
+        second.run_epoch(Counter())
     assert torch.equal(weights(first.network), weights(second.network))
 
 
@@ -74,20 +72,20 @@ def test_epoch_reports_the_mean_loss_and_accuracy_of_its_batches(mnist: Dataset,
     training = start(mnist, mnist_slice, replace(SETTINGS, lr=1e-12, schedule=Schedule.constant, batch_size=70))
     images, labels = mnist.normalisation(mnist_slice.images), mnist_slice.labels
     logits = training.network(images)
-    epoch = training.run_epoch(SilentBar())
+    epoch = training.run_epoch(Counter())
     assert epoch.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-4)
     assert epoch.accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item(), abs=1e-3)
 
 
 def test_bar_moves_on_with_every_step_including_the_smaller_last_one(mnist: Dataset, mnist_slice: Split) -> None:
     training = start(mnist, mnist_slice, replace(SETTINGS, epochs=1, batch_size=64))
-    bar = SilentBar()
+    bar = Counter()
     training.run_epoch(bar)
     assert bar.steps == training.total_steps == 47  # 3,000 / 64, rounded up
 
 
 def test_a_batch_larger_than_the_data_set_is_the_whole_data_set(mnist: Dataset, mnist_slice: Split) -> None:
-    bar = SilentBar()
+    bar = Counter()
     start(mnist, mnist_slice, replace(SETTINGS, batch_size=10**6)).run_epoch(bar)
     assert bar.steps == 1
 
@@ -99,7 +97,7 @@ def test_only_work_that_is_worth_sharing_is_shared_among_threads(
 ) -> None:
     threads = set()
 
-    class Spy(SilentBar):
+    class Spy(Counter):
         def update(self, n: int) -> None:
             threads.add(torch.get_num_threads())
 

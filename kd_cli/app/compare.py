@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd_cli import measure
+from kd_cli import measure, report
 from kd_cli.app import loaded, show
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.context import Place
@@ -94,37 +94,14 @@ def _errors(model: Result, i: int) -> int:
 
 def _cost(result: Result) -> None:
     models = result["models"]
-    rows = [
-        ("Parameters", [f"{m['parameters']:,}" for m in models], [m["parameters"] for m in models]),
-        ("MACs per picture", [f"{m['macs']:,}" for m in models], [m["macs"] for m in models]),
-        ("Bytes on disk", [f"{m['size_bytes']:,}" for m in models], [m["size_bytes"] for m in models]),
-        *(
-            (
-                f"Latency {p}, one picture (ms)",
-                [f"{m['latency_ms'][p]:.3f}" for m in models],
-                [m["latency_ms"][p] for m in models],
-            )
-            for p in ("p50", "p95")
-        ),
-        (
-            "Pictures per second, batch 500",
-            [f"{m['throughput_per_s']:,.0f}" for m in models],
-            [m["throughput_per_s"] for m in models],
-        ),
-        (
-            "Whole test set (s)",
-            [f"{m['test_set_seconds']:.3f}" for m in models],
-            [m["test_set_seconds"] for m in models],
-        ),
-    ]
-    teacher, student = models
-    more = "more" if student["parameters"] > teacher["parameters"] else "fewer"
+    rows = []
+    for name, value, form in report.COSTS:
+        values = [value(model) for model in models]
+        rows.append((name, [format(each, form) for each in values], values))
     st.html(
         show.heading("Cost")
         + show.side_by_side(_columns(models), rows, result["device_name"])
-        + f"<p>One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher. "
-        f"It has {student['parameters'] / teacher['parameters']:.2f} times the teacher's parameters ({more}), and "
-        f"{student['macs'] / teacher['macs']:.2f} times its multiply-accumulates (MACs).</p>"
+        + f"<p>{' '.join(report.cost_in_words(result))}</p>"
     )
 
 

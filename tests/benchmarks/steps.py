@@ -23,19 +23,9 @@ from kd_cli.networks import build
 from kd_cli.recipes import Lesson
 from kd_cli.settings import DatasetName, KdError, TrainingSettings, parse_spec
 from kd_cli.teaching import Teaching
-from kd_cli.train import Training
+from kd_cli.train import Silent, Training
 
 PICTURES = 6_400
-
-
-class _Silent:
-    """A progress bar that shows nothing."""
-
-    def update(self, n: int) -> None:
-        """Take no notice."""
-
-    def show(self, loss: float, accuracy: float) -> None:
-        """Take no notice."""
 
 
 def main() -> None:
@@ -60,7 +50,7 @@ def main() -> None:
     seconds: dict[MethodName, list[float]] = {name: [] for name in trainings}
     for _ in range(options.rounds + 1):
         for name, training in trainings.items():
-            seconds[name].append(training.run_epoch(_Silent()).seconds)
+            seconds[name].append(training.run_epoch(Silent()).seconds)
 
     steps = trainings[MethodName.labels].steps_per_epoch
     table = Table(title=f"{options.student} on MNIST, batch {TrainingSettings().batch_size}: one training step")
