@@ -6,8 +6,13 @@ papers.
 
 All of them work on `pair`\\ s, (2, classes, N): student and teacher as one tensor halve the number of operations, and
 with the pictures last an operation over the classes is done for many pictures at a time.
+
+Between two losses a training step uses more memory than a processor's nearest cache holds, so that the code of each
+kind of operation must be fetched anew: here a multiplication and a sum are cheaper than any one operation that is not
+needed anyhow.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +23,8 @@ from torch.nn import functional as F
 MASKED = -1e30
 """A logit that no other logit can lose against. Finite, because 0 * infinity is not a number."""
 
-CONSTANT = 1e-12
-"""Length, without the mean, of a vector that varies by rounding alone: it correlates with nothing."""
+CONSTANT = 1e-24
+"""Squared length, without the mean, of a vector that varies by rounding alone: it correlates with nothing."""
 
 
 class Graded(NamedTuple):
@@ -68,16 +73,23 @@ def cross_entropy(student_logits: Tensor, labels: Tensor, weight: float, complet
     The gradient is ``weight / N * (softmax - 1 at the label)``. Where the labels are not ``complete``, a negative one
     stands for none, and the mean is over the others, or 0 if there are none.
     """
-    label = labels.unsqueeze(0)
-    if not complete:
-        known, label = label >= 0, label.clamp_min(0)
     logs = F.log_softmax(student_logits, dim=0)
-    of_labels = logs.gather(0, label)
-    gradient = logs.exp().scatter_(0, label, of_labels.expm1())
     if complete:
-        return Graded(of_labels.sum() * (-weight / len(labels)), gradient.mul_(weight / len(labels)))
+        target, scale = one_hot(labels, logs), weight / len(labels)
+        return Graded((logs * target).sum() * -scale, (logs.exp() - target) * scale)
+    known, target = labels >= 0, one_hot(labels.clamp_min(0), logs)
     shares = known * (weight / known.sum().clamp_min(1))
-    return Graded(-(of_labels * shares).sum(), gradient.mul_(shares))
+    return Graded(-(logs * target * shares).sum(), (logs.exp() - target) * shares)
+
+
+def one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    """1 at each picture's label and 0 elsewhere, (classes, N): the labels, (N,), of logits of that shape."""
+    return _identity(len(like), like.dtype, like.device).index_select(1, labels)
+
+
+@cache
+def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.eye(size, dtype=dtype, device=device)
 
 
 def soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
@@ -85,7 +97,7 @@ def soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
 
     The gradient is ``T / N * (softmax(student / T) - softmax(teacher / T))`` (Hinton et al. 2015, equation 2).
     """
-    logs = F.log_softmax(logits / temperature, dim=1)
+    logs = F.log_softmax(logits * (1 / temperature), dim=1)
     student, teacher = logs.exp()
     scale = weight * temperature / logits.shape[2]
     return Graded(_divergence(teacher, logs) * (scale * temperature), (student - teacher) * scale)
@@ -95,7 +107,7 @@ def matching(logits: Tensor, weight: float) -> Graded:
     """`losses.logit_matching_loss`. The gradient is ``weight / N * (student - teacher)``."""
     difference = logits[0] - logits[1]
     scale = weight / logits.shape[2]
-    return Graded(difference.square().sum() * (scale / 2), difference * scale)
+    return Graded((difference * difference).sum() * (scale / 2), difference * scale)
 
 
 def decoupled(logits: Tensor, labels: Tensor, temperature: float, target: float, others: float) -> Graded:
@@ -107,22 +119,20 @@ def decoupled(logits: Tensor, labels: Tensor, temperature: float, target: float,
     ``T / N * (q_student - q_teacher)``.
     """
     scale = temperature / len(labels)
-    label = labels.expand(2, 1, -1)
+    target_class = one_hot(labels, logits[0])
     softened = logits * (1 / temperature)
-    labelled = softened.gather(1, label)
-    softened = softened.scatter(1, label, MASKED)
+    labelled = (softened * target_class).sum(dim=1, keepdim=True)
+    softened = softened.add_(target_class, alpha=MASKED)
     log_q = F.log_softmax(softened, dim=1)
     q = log_q.exp()
     # The others' log-sum-exp is what any of their logits exceeds its log_q by; weighing by q leaves the mask out.
-    lead = labelled - ((softened - log_q) * q).sum(dim=1, keepdim=True)
-    cost = F.softplus(-lead)  # -log b, and -log(1 - b) is lead more
-    b = cost.neg().exp_()
-    more = (b[0] - b[1]) * (target * scale)
-    gradient = (q[0] - q[1]).mul_(others * scale)
-    gradient.addcmul_(q[0], more, value=-1).scatter_(0, label[0], more)
-    binary = (cost[0] - cost[1] + (1 - b[1]) * (lead[0] - lead[1])).sum()
-    value = binary * (target * scale * temperature)
-    return Graded(value.add_(_divergence(q[1], log_q), alpha=others * scale * temperature), gradient)
+    rest = ((softened - log_q) * q).sum(dim=1, keepdim=True)
+    log_b = F.log_softmax(torch.stack([labelled, rest], dim=1), dim=1)
+    b = log_b.exp()
+    more = (b[0, 0] - b[1, 0]) * (target * scale)
+    gradient = (q[0] - q[1]) * (others * scale) + (target_class - q[0]) * more  # q is 0 at the label
+    value = _divergence(b[1], log_b) * target + _divergence(q[1], log_q) * others
+    return Graded(value * (scale * temperature), gradient)
 
 
 def relations(logits: Tensor, temperature: float, between: float, within: float) -> Graded:
@@ -135,8 +145,8 @@ def relations(logits: Tensor, temperature: float, between: float, within: float)
     columns, columns_gradient = _correlate(probabilities - mean_of_columns, 2, of_columns)
     student = probabilities[0]
     weighted = student * (rows_gradient + columns_gradient)
-    gradient = weighted.addcmul(student, weighted.sum(dim=0, keepdim=True), value=-1)  # through the softmax
-    alike = torch.add(rows * (of_rows * temperature), columns, alpha=of_columns * temperature)
+    gradient = weighted - student * weighted.sum(dim=0, keepdim=True)  # through the softmax
+    alike = rows * (of_rows * temperature) + columns * (of_columns * temperature)
     return Graded((between + within) * temperature**2 - alike, gradient)
 
 
@@ -146,11 +156,10 @@ def _correlate(centred: Tensor, dim: int, weight: float) -> tuple[Tensor, Tensor
     The vectors have mean 0. With u and v the same at length 1, the correlation is <u, v>, and its gradient with respect
     to the first vector is (v - <u, v> u) / length, with the length that u had.
     """
-    lengths = centred.square().sum(dim=dim, keepdim=True).sqrt_().clamp_min_(CONSTANT)
-    u, v = centred / lengths
+    per_length = (centred * centred).sum(dim=dim, keepdim=True).add_(CONSTANT).rsqrt_()
+    u, v = centred * per_length
     correlation = (u * v).sum(dim=dim - 1, keepdim=True)
-    gradient = v.addcmul(correlation, u, value=-1).mul_(-weight / lengths[0])
-    return correlation.sum(), gradient
+    return correlation.sum(), (v - correlation * u) * (per_length[0] * -weight)
 
 
 def standardised_soft_targets(logits: Tensor, temperature: float, weight: float) -> Graded:
@@ -161,16 +170,15 @@ def standardised_soft_targets(logits: Tensor, temperature: float, weight: float)
     """
     classes = logits.shape[1]
     centred = logits - logits.sum(dim=1, keepdim=True) * (1 / classes)
-    variances = centred.square().sum(dim=1, keepdim=True) * (1 / (classes - 1))
+    variances = (centred * centred).sum(dim=1, keepdim=True) * (1 / (classes - 1))
     deviations = variances.sqrt_().add_(1e-7)  # the authors' guard for logits that are all equal
     standardised = centred / deviations
     value, gradient = soft_targets(standardised, temperature, weight)
     student = standardised[0]
-    along = (gradient * student).sum(dim=0, keepdim=True)
-    straight = gradient.addcmul(student, along, value=-1 / (classes - 1))
-    return Graded(value, straight.div_(deviations[0]))
+    along = (gradient * student).sum(dim=0, keepdim=True) * (1 / (classes - 1))
+    return Graded(value, (gradient - student * along) / deviations[0])
 
 
 def _divergence(teacher: Tensor, logs: Tensor) -> Tensor:
     """Sum of the teacher's values times its logarithm's lead over the student's: KL(teacher || student), N times."""
-    return torch.dot(teacher.flatten(), (logs[1] - logs[0]).flatten())
+    return (teacher * (logs[1] - logs[0])).sum()

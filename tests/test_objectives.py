@@ -145,6 +145,9 @@ def test_kd_weighs_its_two_terms_by_alpha(teaching: Teaching, train: Split) -> N
     ).mean()
     expected = 0.25 * 9 * kl + 0.75 * nn.CrossEntropyLoss()(logits, batch.labels)
     torch.testing.assert_close(step.loss, expected, rtol=1e-4, atol=1e-6)
+    gradients = torch.autograd.grad(expected, list(student.parameters()))
+    step.backward()
+    torch.testing.assert_close([p.grad for p in student.parameters()], list(gradients), rtol=1e-4, atol=1e-6)
 
 
 class TestSeveralTeachers:
