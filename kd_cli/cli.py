@@ -244,13 +244,13 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy, calibration and agreement on the test set."""
-    from kd_cli import measure, plots, report_quality
+    from kd_cli import measure, plots, plots_quality, report_quality
     from kd_cli.context import Place
 
     plots.require_ready(plot)
     result = measure.evaluate(Place(dataset, data_dir, models_dir, device), checkpoints or [])
     _show(result, partial(report_quality.print_evaluation, confusion=confusion), json)
-    plots.save(plot, plots.draw_evaluation, result)
+    plots.save(plot, plots_quality.draw_evaluation, result)
 
 
 @app.command()

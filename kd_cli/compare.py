@@ -10,13 +10,14 @@ from tqdm import tqdm
 
 from kd_cli import data, device, networks
 from kd_cli.checkpoint import load_checkpoint
-from kd_cli.context import Place, Result, follow, heading
+from kd_cli.context import Place, Result, find_teachers, follow, heading, require_teachers
 from kd_cli.data import Dataset
 from kd_cli.grid import Cell, make_grid
 from kd_cli.methods import FROM_LABELS, MethodName
 from kd_cli.networks import count_parameters
-from kd_cli.recipes import find_teachers, require_labels, require_teachers
-from kd_cli.runs import Archive, Conditions, Outcome, Run, carry_out, count_jobs, settle
+from kd_cli.recipes import require_labels
+from kd_cli.run_archive import Archive, Conditions, Outcome, Run
+from kd_cli.runs import carry_out, count_jobs, settle
 from kd_cli.settings import KdError, LabelBudget, RunStoppedError, Spec, TrainingSettings
 
 CONFIDENCE = 0.95

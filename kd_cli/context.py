@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kd_cli import device
-from kd_cli.checkpoint import Checkpoint
+from kd_cli.checkpoint import Checkpoint, find, load_checkpoint, path_for
 from kd_cli.data import Dataset
-from kd_cli.settings import DatasetName, DeviceName, KdError
+from kd_cli.methods import Choice, require_possible
+from kd_cli.settings import DatasetName, DeviceName, KdError, Role, Spec
 
 Result = dict[str, Any]
 """What a command reports: the content of its ``--json`` document."""
@@ -50,6 +51,39 @@ def require_fit(checkpoint: Checkpoint, dataset: Dataset) -> None:
         )
     if metadata.normalisation != dataset.normalisation:
         raise KdError(f"{checkpoint.path} was trained on pictures normalised in another way: train it again")
+
+
+def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> list[Checkpoint]:
+    """The data set's teacher, or as many of its ensemble as asked for.
+
+    Raises:
+        KdError: one of them is not there.
+    """
+    worker = dataset.test.images.device
+    if ensemble == 1:
+        return [load_checkpoint(find(models_dir, dataset.name, Role.teacher), worker)]
+    first = path_for(models_dir, dataset.name, Role.teacher)
+    paths = [member(first, number) for number in range(1, ensemble + 1)]
+    for path in paths:
+        if not path.exists():
+            raise KdError(f"no teacher {path}: run kd train-teacher --ensemble {ensemble} first")
+    return [load_checkpoint(path, worker) for path in paths]
+
+
+def require_teachers(choice: Choice, student: Spec, teachers: Sequence[Checkpoint], dataset: Dataset) -> None:
+    """Refuse teachers that a method, or this data set, has no use for.
+
+    Raises:
+        KdError: another data set or another number of classes; several teachers, or no maps, where it matters.
+    """
+    for teacher in teachers:
+        require_fit(teacher, dataset)
+    require_possible(choice, student, [teacher.metadata.architecture for teacher in teachers])
+
+
+def member(first: Path, number: int) -> Path:
+    """teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
+    return first if number == 1 else first.with_stem(f"{first.stem}-{number}")
 
 
 def identify(checkpoint: Checkpoint) -> Result:

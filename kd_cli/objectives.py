@@ -15,7 +15,7 @@ from torch.autograd import Variable
 from torch.nn import functional as F
 
 from kd_cli import graded, losses
-from kd_cli.data import Batch
+from kd_cli.batches import Batch
 from kd_cli.graded import Graded
 from kd_cli.labels import NO_LABEL
 from kd_cli.methods import Choice, MethodName, Tap

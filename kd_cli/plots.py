@@ -17,7 +17,6 @@ from kd_cli.report_comparison import method_title
 from kd_cli.settings import Cost, KdError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # What a file of each kind says about itself: no date, so that the same result gives the same bytes.
@@ -75,11 +74,11 @@ def draw_training(result: Result) -> "Figure":
 
     members = result.get("members", [result])
     seeds = f"{len(members)} seeds" if len(members) > 1 else f"seed {result['seed']}"
-    figure = _figure(9, 4, f"{training_title(result)}\n{_where(result)}, {seeds}")
+    figure = new_figure(9, 4, f"{training_title(result)}\n{device_of(result)}, {seeds}")
     loss, accuracy = figure.subplots(1, 2)
     for number, member in enumerate(members):
         history = member["history"]
-        style = _style(number) | {"label": f"seed {member['seed']}", "markevery": max(1, len(history) // 15)}
+        style = line_style(number) | {"label": f"seed {member['seed']}", "markevery": max(1, len(history) // 15)}
         epochs = [epoch["epoch"] for epoch in history]
         loss.plot(epochs, [epoch["loss"] for epoch in history], **style)
         accuracy.plot(epochs, [100 * epoch["accuracy"] for epoch in history], **style)
@@ -94,33 +93,17 @@ def draw_training(result: Result) -> "Figure":
     return figure
 
 
-def draw_evaluation(result: Result) -> "Figure":
-    """For each network: what it takes for what; how often it is right where it is how sure; pictures per bin."""
-    models = result["models"]
-    title = f"Quality on {result['dataset']}: {result['test_images']:,} test pictures\n{_where(result)}"
-    figure = _figure(max(5.2 * len(models), 6), 10, title)
-    rows = figure.subplots(3, len(models), squeeze=False, height_ratios=[5, 3.2, 1.6])
-    classes = _drawable(result["classes"])
-    darkest = max(1, *(count for model in models for row in _errors(model) for count in row))
-    for column, model in enumerate(models):
-        confusion, reliability, counts = rows[:, column]
-        _draw_confusion(confusion, model, classes, darkest)
-        _draw_reliability(reliability, model)
-        _draw_counts(counts, model)
-    return figure
-
-
 def draw_benchmark(result: Result) -> "Figure":
     """Accuracy against latency and against multiply-accumulates, side by side; both costs start at zero."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    figure = _figure(9, 4.5, f"Cost on {result['dataset']}\n{_where(result)}")
+    figure = new_figure(9, 4.5, f"Cost on {result['dataset']}\n{device_of(result)}")
     latency, macs = figure.subplots(1, 2, sharey=True)
     for number, model in enumerate(result["models"]):
-        style = _style(number) | {"linestyle": "none", "markersize": 7}
+        style = line_style(number) | {"linestyle": "none", "markersize": 7}
         accuracy, p50, p95 = 100 * model["accuracy"], model["latency_ms"]["p50"], model["latency_ms"]["p95"]
         latency.errorbar([p50], [accuracy], xerr=[[0], [p95 - p50]], capsize=6, **style)
-        label = f"{_name(model)}: {model['parameters']:,} parameters, {model['size_bytes'] / 1000:,.0f} kB on disk"
+        label = f"{title_of(model)}: {model['parameters']:,} parameters, {model['size_bytes'] / 1000:,.0f} kB on disk"
         macs.plot([model["macs"]], [accuracy], label=label, **style)
     latency.set_ylabel("Test accuracy (%)")
     latency.set_xlabel("Latency of one picture (ms):\np50, with a bar to p95")
@@ -138,7 +121,7 @@ def draw_benchmark(result: Result) -> "Figure":
 def draw_comparison(result: Result, cost: Cost = Cost.macs) -> "Figure":
     """Mean accuracy against the cost of the student, a line for each method, with standard deviations."""
     title = f"Did it help? {result['dataset']}, {len(result['seeds'])} seeds, {result['epochs']} epochs"
-    figure = _figure(8, 5, f"{title}\n{_where(result)}")
+    figure = new_figure(8, 5, f"{title}\n{device_of(result)}")
     axes = figure.add_subplot()
     cells = result["cells"]
     costs = sorted({cell[cost.value] for cell in cells})
@@ -155,7 +138,7 @@ def draw_comparison(result: Result, cost: Cost = Cost.macs) -> "Figure":
             [100 * (cell["std"]["accuracy"] or 0) for cell in own],
             capsize=3,
             label=method,
-            **_style(number),
+            **line_style(number),
         )
     axes.set_xscale("log")
     axes.set_xlim(costs[0] / span**0.12, costs[-1] * span**0.12)
@@ -181,91 +164,8 @@ def _label_students(cells: Sequence[Result], cost: Cost, span: float) -> tuple[l
     return list(names), labels
 
 
-def _draw_confusion(axes: "Axes", model: Result, classes: Sequence[str], darkest: int) -> None:
-    """Every count as a number; errors the darker, the more there are. Right readings would drown them."""
-    errors = _errors(model)
-    axes.imshow(errors, cmap="Greys", vmin=0, vmax=darkest * 1.2)
-    for i, row in enumerate(model["confusion"]):
-        for j, count in enumerate(row):
-            if count:
-                axes.text(
-                    *(j, i, f"{count:,}"),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    fontweight="bold" if i == j else "normal",
-                    color="white" if errors[i][j] > 0.6 * darkest else "black",
-                )
-    places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=0 if max(map(len, classes)) < 3 else 90)
-    axes.set_yticks(places, classes)
-    axes.set_xlabel("Read as (class)")
-    axes.set_ylabel("Label (class)")
-    axes.set_title(f"{_name(model)}: pictures,\nerrors shaded ({model['error_count']:,} of them)", fontsize="medium")
-
-
-def _draw_reliability(axes: "Axes", model: Result) -> None:
-    from scipy.stats import binomtest  # Wilson's interval stays within 0 and 1, and is wide where pictures are few
-
-    bins = [each for each in model["calibration"] if each["count"]]
-    right = [each["accuracy"] for each in bins]
-    reach = [
-        binomtest(round(each["accuracy"] * each["count"]), each["count"]).proportion_ci(0.95, "wilson") for each in bins
-    ]
-    below, above = ([100 * abs(end[side] - share) for end, share in zip(reach, right, strict=True)] for side in (0, 1))
-    axes.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1, label="as right as sure")
-    axes.errorbar(
-        [100 * each["confidence"] for each in bins],
-        [100 * share for share in right],
-        [below, above],
-        capsize=3,
-        label="this network, 95 % interval",
-        **_style(0) | {"linestyle": "none"},  # a line would join bins of one picture as if they were worth as much
-    )
-    axes.set_xlim(-2, 102)
-    axes.set_ylim(-3, 103)
-    axes.set_xlabel("Mean confidence of a bin (%)")
-    axes.set_ylabel("Read right (%)")
-    axes.set_title(f"{_name(model)}: reliability, ECE {100 * model['ece']:.2f} points", fontsize="medium")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="lower right")
-
-
-def _draw_counts(axes: "Axes", model: Result) -> None:
-    number = len(model["calibration"])
-    bins = [each for each in model["calibration"] if each["count"]]
-    counts = [each["count"] for each in bins]
-    bars = axes.bar(
-        [50 * (each["low"] + each["high"]) for each in bins],
-        counts,
-        width=100 / number,
-        facecolor="white",
-        edgecolor="black",
-        hatch="///",
-    )
-    axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=7)
-    axes.set_yscale("log")
-    axes.set_xlim(-2, 102)
-    axes.set_ylim(0.5, 10 * max(counts))
-    axes.set_xlabel(f"Confidence (%), in {number} bins")
-    axes.set_ylabel("Pictures (count),\nlogarithmic")
-
-
-def _errors(model: Result) -> list[list[int]]:
-    return [[0 if i == j else count for j, count in enumerate(row)] for i, row in enumerate(model["confusion"])]
-
-
-def _drawable(classes: Sequence[str]) -> Sequence[str]:
-    """The classes' names; their numbers where the font has no such letters (matplotlib's own has no kana)."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties()))
-    if all(font.get_char_index(ord(letter)) for name in classes for letter in name):
-        return classes
-    return [str(number) for number in range(len(classes))]
-
-
-def _figure(width: float, height: float, title: str) -> "Figure":
+def new_figure(width: float, height: float, title: str) -> "Figure":
+    """An empty figure of this size in inches, with a title above all that will be in it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -273,7 +173,7 @@ def _figure(width: float, height: float, title: str) -> "Figure":
     return figure
 
 
-def _style(number: int) -> dict[str, Any]:
+def line_style(number: int) -> dict[str, Any]:
     """How the line with this number looks: another marker, dash and colour than the ones beside it."""
     colour = COLOURS[number % len(COLOURS)]
     return {
@@ -286,9 +186,11 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-def _name(model: Result) -> str:
+def title_of(model: Result) -> str:
+    """What a network is called: its role and its architecture."""
     return f"{model['role'].capitalize()} {model['architecture']}"
 
 
-def _where(result: Result) -> str:
+def device_of(result: Result) -> str:
+    """What the networks ran on, as every picture says."""
     return str(result["device_name"])

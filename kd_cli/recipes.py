@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from kd_cli import data, device, networks
-from kd_cli.checkpoint import Checkpoint, Metadata, find, load_checkpoint, path_for, save_checkpoint
-from kd_cli.context import Place, Result, follow, heading, require_fit
+from kd_cli.checkpoint import Metadata, load_checkpoint, path_for, save_checkpoint
+from kd_cli.context import Place, Result, find_teachers, follow, heading, member, require_teachers
 from kd_cli.data import Dataset, Split
 from kd_cli.evaluate import Quality, measure_quality
 from kd_cli.files import require_writable
@@ -67,7 +67,7 @@ def train_teacher(
     worker = device.select(place.device)
     dataset = data.load(place.dataset, place.data_dir).to(worker)
     first = output or path_for(place.models_dir, dataset.name, Role.teacher)
-    paths = [_member(first, number) for number in range(1, ensemble + 1)]
+    paths = [member(first, number) for number in range(1, ensemble + 1)]
     for path in paths:
         require_writable(path)
     members, trained, journals = [], [], []
@@ -125,34 +125,6 @@ def distill(
     return result
 
 
-def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> list[Checkpoint]:
-    """The data set's teacher, or as many of its ensemble as asked for.
-
-    Raises:
-        KdError: one of them is not there.
-    """
-    worker = dataset.test.images.device
-    if ensemble == 1:
-        return [load_checkpoint(find(models_dir, dataset.name, Role.teacher), worker)]
-    first = path_for(models_dir, dataset.name, Role.teacher)
-    paths = [_member(first, number) for number in range(1, ensemble + 1)]
-    for path in paths:
-        if not path.exists():
-            raise KdError(f"no teacher {path}: run kd train-teacher --ensemble {ensemble} first")
-    return [load_checkpoint(path, worker) for path in paths]
-
-
-def require_teachers(choice: Choice, student: Spec, teachers: Sequence[Checkpoint], dataset: Dataset) -> None:
-    """Refuse teachers that a method, or this data set, has no use for.
-
-    Raises:
-        KdError: another data set or another number of classes; several teachers, or no maps, where it matters.
-    """
-    for teacher in teachers:
-        require_fit(teacher, dataset)
-    require_possible(choice, student, [teacher.metadata.architecture for teacher in teachers])
-
-
 def require_labels(choice: Choice, budget: LabelBudget) -> None:
     """Refuse to hide labels from a method that is defined by them.
 
@@ -161,11 +133,6 @@ def require_labels(choice: Choice, budget: LabelBudget) -> None:
     """
     if choice.name is MethodName.dkd and budget.fraction < 1 and budget.transfer is Transfer.all:
         raise KdError("dkd needs the label of every picture: use --transfer labelled, or a method such as kd")
-
-
-def _member(first: Path, number: int) -> Path:
-    """teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
-    return first if number == 1 else first.with_stem(f"{first.stem}-{number}")
 
 
 def _train(

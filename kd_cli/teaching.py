@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from kd_cli.data import Batch, Normalisation, Split
+from kd_cli.batches import Batch
+from kd_cli.data import Normalisation, Split
 from kd_cli.methods import Tap
 from kd_cli.networks import Network, compute_logits
 

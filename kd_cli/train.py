@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli import device
-from kd_cli.data import Normalisation, Split, batches
+from kd_cli.batches import batches
+from kd_cli.data import Normalisation, Split
 from kd_cli.networks import Network
 from kd_cli.objectives import Objective
 from kd_cli.optimiser import Adam, learning_rate

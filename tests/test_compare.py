@@ -21,7 +21,8 @@ from kd_cli.compare import compare_pairs
 from kd_cli.context import Place
 from kd_cli.grid import Cell, make_grid
 from kd_cli.methods import FROM_LABELS, MethodName, choose
-from kd_cli.runs import Archive, Conditions, Outcome, Run, Workshop
+from kd_cli.run_archive import Archive, Conditions, Outcome, Run
+from kd_cli.runs import Workshop
 from kd_cli.settings import DatasetName, DeviceName, LabelBudget, TrainingSettings, parse_spec
 
 MEASURES = {"accuracy": 0.9, "error_count": 50.0, "agreement": 0.9, "nll": 0.3, "ece": 0.01, "train_seconds": 1.0}

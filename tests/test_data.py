@@ -13,8 +13,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from kd_cli import data, download
+from kd_cli.batches import MAX_SHIFT, batches
 from kd_cli.checkpoint import load_checkpoint
-from kd_cli.data import MAX_SHIFT, Dataset, Split, batches
+from kd_cli.data import Dataset, Split
 from kd_cli.settings import DatasetName, KdError
 from tests.conftest import DATA_DIR
 

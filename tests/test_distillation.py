@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kd_cli.data import Batch, Dataset, Split, batches
+from kd_cli.batches import Batch, batches
+from kd_cli.data import Dataset, Split
 from kd_cli.losses import soft_target_loss
 from kd_cli.methods import MethodName, choose
 from kd_cli.networks import Network, build

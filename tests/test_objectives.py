@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd_cli.batches import Batch, batches
 from kd_cli.cli import main
-from kd_cli.data import Batch, Dataset, Normalisation, Split, batches
+from kd_cli.data import Dataset, Normalisation, Split
 from kd_cli.labels import NO_LABEL, choose_labels
 from kd_cli.methods import FROM_LABELS, METHODS, Choice, MethodName, Tap, choose, require_possible
 from kd_cli.networks import Network, build

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from kd_cli import plots
+from kd_cli import plots, plots_quality
 from kd_cli.cli import main
 from kd_cli.data import CLASSES
 from kd_cli.report import Result
@@ -60,7 +60,7 @@ def draw(name: str, result: Result) -> "Figure":
     if name in ("train-teacher", "distill"):
         return plots.draw_training(result)
     if name == "evaluate":
-        return plots.draw_evaluation(result)
+        return plots_quality.draw_evaluation(result)
     return plots.draw_benchmark(result) if name == "benchmark" else plots.draw_comparison(result)
 
 
@@ -128,7 +128,7 @@ class TestTraining:
 class TestEvaluation:
     def test_writes_every_count_into_the_confusion_matrix(self, results: dict[str, Result]) -> None:
         models = results["evaluate"]["models"]
-        for axes, model in zip(axes_of(plots.draw_evaluation(results["evaluate"])), models, strict=False):
+        for axes, model in zip(axes_of(plots_quality.draw_evaluation(results["evaluate"])), models, strict=False):
             written = {text.get_position(): int(text.get_text().replace(",", "")) for text in axes.texts}
             expected = {
                 (j, i): count for i, row in enumerate(model["confusion"]) for j, count in enumerate(row) if count
@@ -136,7 +136,7 @@ class TestEvaluation:
             assert written == expected
 
     def test_shades_errors_alone_and_by_one_scale_for_all_networks(self, results: dict[str, Result]) -> None:
-        matrices = [axes.get_images()[0] for axes in axes_of(plots.draw_evaluation(results["evaluate"]))[:2]]
+        matrices = [axes.get_images()[0] for axes in axes_of(plots_quality.draw_evaluation(results["evaluate"]))[:2]]
         assert matrices[0].get_clim() == matrices[1].get_clim()
         for matrix, model in zip(matrices, results["evaluate"]["models"], strict=True):
             shades = matrix.get_array()
@@ -144,7 +144,7 @@ class TestEvaluation:
             assert int(shades.sum()) == model["error_count"]
 
     def test_shows_the_bins_that_have_pictures_and_how_many(self, results: dict[str, Result]) -> None:
-        figure = plots.draw_evaluation(results["evaluate"])
+        figure = plots_quality.draw_evaluation(results["evaluate"])
         for number, model in enumerate(results["evaluate"]["models"]):
             bins = [each for each in model["calibration"] if each["count"]]
             reliability, counts = axes_of(figure)[2 + number], axes_of(figure)[4 + number]
@@ -158,7 +158,7 @@ class TestEvaluation:
     def test_names_classes_where_the_font_has_their_letters(
         self, results: dict[str, Result], dataset: DatasetName, recwarn: pytest.WarningsRecorder
     ) -> None:
-        figure = plots.draw_evaluation(results["evaluate"] | {"classes": list(CLASSES[dataset])})
+        figure = plots_quality.draw_evaluation(results["evaluate"] | {"classes": list(CLASSES[dataset])})
         figure.draw_without_rendering()
         labels = tuple(label.get_text() for label in axes_of(figure)[0].get_yticklabels())
         assert labels in (CLASSES[dataset], CLASSES[DatasetName.mnist])
@@ -169,7 +169,7 @@ class TestEvaluation:
             "confusion": [[50 if i == j else 0 for j in range(10)] for i in range(10)],
             "calibration": [{"low": 14 / 15, "high": 1.0, "count": 500, "confidence": 1.0, "accuracy": 1.0}],
         }
-        plots.draw_evaluation(results["evaluate"] | {"models": [perfect]}).draw_without_rendering()
+        plots_quality.draw_evaluation(results["evaluate"] | {"models": [perfect]}).draw_without_rendering()
 
 
 class TestBenchmark:
