@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli.data import Normalisation, Split
 from kd_cli.networks import compute_logits, count_parameters
+from kd_cli.settings import LATENCY_THREADS, THROUGHPUT_BATCH
 
 LATENCY_SAMPLES = 300
-THROUGHPUT_BATCH = 500
 MEASURED_SECONDS = 0.5
 
 
@@ -30,7 +30,7 @@ class Percentiles:
 class Cost:
     """What it takes to run a network.
 
-    ``macs`` are the multiply-accumulates of one picture; ``latency_ms`` is one picture at a time;
+    ``macs`` are the multiply-accumulates of one picture; ``latency_ms`` is one picture at a time, with one thread;
     ``throughput_per_s`` counts pictures in batches of 500; ``test_set_seconds`` takes the whole test set from uint8
     pixels to logits.
     """
@@ -50,7 +50,7 @@ def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normali
     """
     one = normalise(test.images[:1])
     many = normalise(test.images[:THROUGHPUT_BATCH])
-    single = [_timer(partial(network, one)) for network in networks]
+    single = [_timer(partial(network, one), LATENCY_THREADS) for network in networks]
     for timer in single:
         timer.timeit(LATENCY_SAMPLES // 10)  # warm up
     samples = np.array([[timer.timeit(1).median for timer in single] for _ in range(LATENCY_SAMPLES)]) * 1e3
@@ -71,9 +71,9 @@ def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normali
     return costs
 
 
-def _timer(call: object) -> Timer:
-    # Timer would otherwise measure with one thread, whatever the program uses.
-    return Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+def _timer(call: object, threads: int | None = None) -> Timer:
+    """A timer of calls, with all the threads that the program uses unless told otherwise (torch's default is one)."""
+    return Timer("call()", globals={"call": call}, num_threads=threads or torch.get_num_threads())
 
 
 def count_macs(network: nn.Module, picture: Tensor) -> int:

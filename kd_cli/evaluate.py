@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ECE_BINS = 15
+from kd_cli.settings import ECE_BINS
 
 
 @dataclass(frozen=True)

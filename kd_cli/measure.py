@@ -12,7 +12,7 @@ from kd_cli.context import Place, Result, follow, heading, identify, require_fit
 from kd_cli.data import Dataset
 from kd_cli.evaluate import find_disagreements, measure_quality
 from kd_cli.networks import compute_logits, count_parameters
-from kd_cli.settings import Role
+from kd_cli.settings import LATENCY_THREADS, Role
 
 DISAGREEMENTS = 10
 """How many of a student's disagreements with its teacher are shown."""
@@ -51,8 +51,8 @@ def benchmark(place: Place, paths: Sequence[Path]) -> Result:
         models.append(identify(checkpoint) | asdict(cost) | files)
     p50 = {model["role"]: model["latency_ms"]["p50"] for model in reversed(models)}
     speedup = p50["teacher"] / p50["student"] if {"teacher", "student"} <= p50.keys() else None
-    threads = torch.get_num_threads()
-    return heading(dataset) | {"threads": threads, "models": models, "student_speedup": speedup}
+    threads = {"threads": torch.get_num_threads(), "latency_threads": LATENCY_THREADS}
+    return heading(dataset) | threads | {"models": models, "student_speedup": speedup}
 
 
 def _load_for_testing(place: Place, paths: Sequence[Path]) -> tuple[Dataset, list[Checkpoint]]:

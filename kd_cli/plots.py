@@ -106,7 +106,7 @@ def draw_benchmark(result: Result) -> "Figure":
         label = f"{title_of(model)}: {model['parameters']:,} parameters, {model['size_bytes'] / 1000:,.0f} kB on disk"
         macs.plot([model["macs"]], [accuracy], label=label, **style)
     latency.set_ylabel("Test accuracy (%)")
-    latency.set_xlabel("Latency of one picture (ms):\np50, with a bar to p95")
+    latency.set_xlabel("Latency of one picture, one thread (ms):\np50, with a bar to p95")
     macs.set_xlabel(COSTS[Cost.macs])
     macs.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for axes in (latency, macs):

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kd_cli.settings import LATENCY_THREADS, THROUGHPUT_BATCH
+
 Result = dict[str, Any]
 Row = tuple[str, Callable[[Result], str]]
 
@@ -59,9 +61,9 @@ COSTS: list[tuple[str, Callable[[Result], float], str]] = [
     ("Parameters", lambda model: model["parameters"], ","),
     ("MACs per picture", lambda model: model["macs"], ","),
     ("Bytes on disk", lambda model: model["size_bytes"], ","),
-    ("Latency p50, one picture (ms)", lambda model: model["latency_ms"]["p50"], ".3f"),
-    ("Latency p95, one picture (ms)", lambda model: model["latency_ms"]["p95"], ".3f"),
-    ("Pictures per second, batch 500", lambda model: model["throughput_per_s"], ",.0f"),
+    (f"Latency p50, 1 picture, {LATENCY_THREADS} thread (ms)", lambda model: model["latency_ms"]["p50"], ".3f"),
+    (f"Latency p95, 1 picture, {LATENCY_THREADS} thread (ms)", lambda model: model["latency_ms"]["p95"], ".3f"),
+    (f"Pictures per second, batch {THROUGHPUT_BATCH}", lambda model: model["throughput_per_s"], ",.0f"),
     ("Whole test set (s)", lambda model: model["test_set_seconds"], ".3f"),
 ]
 """What `kd benchmark` measures: its name, where a model's result has it, and how it is written."""

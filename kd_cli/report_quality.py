@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kd_cli.report import Result, Row, print_sources, side_by_side
+from kd_cli.settings import ECE_BINS
 
 
 def print_evaluation(result: Result, confusion: bool) -> None:
@@ -17,7 +18,7 @@ def print_evaluation(result: Result, confusion: bool) -> None:
         ("Accuracy", lambda model: f"{model['accuracy']:.2%}"),
         ("Errors", lambda model: f"{model['error_count']:,}"),
         ("NLL (nats)", lambda model: f"{model['nll']:.4f}"),
-        ("ECE (15 bins)", lambda model: f"{model['ece']:.4f}"),
+        (f"ECE ({ECE_BINS} bins)", lambda model: f"{model['ece']:.4f}"),
         ("Agreement with teacher", lambda model: "-" if model["agreement"] is None else f"{model['agreement']:.2%}"),
         ("Weakest class", lambda model: _weakest_class(model, result["classes"])),
         ("Parameters", lambda model: f"{model['parameters']:,}"),

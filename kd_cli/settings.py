@@ -7,6 +7,15 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+ECE_BINS = 15
+"""Bins of confidence, of equal width, in which calibration is measured."""
+
+LATENCY_THREADS = 1
+"""For one picture there is too little work to share; on a busy machine, threads would wait for each other."""
+
+THROUGHPUT_BATCH = 500
+"""Pictures at a time where throughput is measured."""
+
 
 class KdError(Exception):
     """An expected failure. Its message is one line that says what to do next."""

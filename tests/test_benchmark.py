@@ -30,13 +30,19 @@ def test_a_network_with_a_hundred_times_the_work_is_measured_as_slower(digits: D
     assert large.test_set_seconds > small.test_set_seconds
 
 
-def test_measuring_uses_the_threads_that_the_program_uses(digits: Dataset) -> None:
+def test_one_picture_is_measured_with_one_thread_and_the_rest_with_all(digits: Dataset) -> None:
     seen = set()
 
     class Spy(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.add(torch.get_num_threads())
+            seen.add((len(x) == 1, torch.get_num_threads()))
             return x.flatten(1)[:, :10]
 
-    measure_costs([Spy()], Split(digits.test.images[:3], digits.test.labels[:3]), digits.normalisation)
-    assert seen == {torch.get_num_threads()}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        measure_costs([Spy()], Split(digits.test.images[:3], digits.test.labels[:3]), digits.normalisation)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen - {(True, 2)} == {(True, 1), (False, 2)}  # operations of one picture are counted with any

@@ -13,7 +13,7 @@ from kd_cli import measure, report
 from kd_cli.app import loaded, show
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.context import Place
-from kd_cli.settings import DatasetName, DeviceName, KdError
+from kd_cli.settings import ECE_BINS, DatasetName, DeviceName, KdError
 
 PAGE = {"title": "Compare", "icon": ":material/balance:", "url_path": "compare"}
 
@@ -69,7 +69,7 @@ def _quality(result: Result) -> None:
         ("Errors", [f"{m['error_count']:,}" for m in models], [m["error_count"] for m in models]),
         ("Accuracy", [f"{m['accuracy']:.2%}" for m in models], None),
         ("NLL (nats)", [f"{m['nll']:.4f}" for m in models], [m["nll"] for m in models]),
-        ("ECE (15 bins)", [f"{m['ece']:.4f}" for m in models], [m["ece"] for m in models]),
+        (f"ECE ({ECE_BINS} bins)", [f"{m['ece']:.4f}" for m in models], [m["ece"] for m in models]),
         ("Agreement with the teacher", [f"{m['agreement']:.2%}" for m in models], None),
     ]
     rows += [
