@@ -41,7 +41,10 @@ def page() -> None:
             trainings().start(_title(job, choice), job)
         st.rerun()
     if run:
-        st.fragment(_watch, run_every=REFRESH if busy else None)(run, busy)
+        if busy:
+            st.fragment(_watch, run_every=REFRESH)(run)
+        else:
+            _outcome(run)
     st.html(show.sources([teacher]))
 
 
@@ -79,22 +82,27 @@ def _title(job: dict[str, Any], choice: Choice) -> str:
     return f"{job['student']} on {job['dataset']}, {choice}, {job['settings']['epochs']} epochs"
 
 
-def _watch(run: Run, was_busy: bool) -> None:
-    """Runs by itself, again and again, while the training goes on."""
-    if was_busy and not run.running:
-        st.rerun()  # the whole page: there is something to try now
+def _watch(run: Run) -> None:
+    """How far the training is. Runs by itself, again and again, while it goes on."""
+    if not run.running:
+        st.rerun()  # the whole page: a button in here could be gone before its click arrives
     st.html(show.heading(f"Run {run.name}"))
-    if run.running:
-        if run.total_steps:
-            state = "Stopping after this epoch" if run.stopping else "Training"
-            st.progress(run.step / run.total_steps, f"{state}: step {run.step:,} of {run.total_steps:,}")
-        else:
-            st.progress(0.0, "Starting, and asking the teacher about all training pictures")
-        if not run.stopping and st.button("Stop after this epoch"):
-            run.stop()
-            st.rerun(scope="fragment")
-        if run.stopping and st.button("Stop now, and keep nothing"):
-            run.end()
+    if run.total_steps:
+        state = "Stopping after this epoch" if run.stopping else "Training"
+        st.progress(run.step / run.total_steps, f"{state}: step {run.step:,} of {run.total_steps:,}")
+    else:
+        st.progress(0.0, "Starting, and asking the teacher about all training pictures")
+    if not run.stopping and st.button("Stop after this epoch"):
+        run.stop()
+        st.rerun(scope="fragment")
+    if run.stopping and st.button("Stop now, and keep nothing"):
+        run.end()
+    _curves(run)
+
+
+def _outcome(run: Run) -> None:
+    """What came of a training that has ended."""
+    st.html(show.heading(f"Run {run.name}"))
     _curves(run)
     if run.error:
         st.error(show.as_markdown(run.error))
