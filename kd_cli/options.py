@@ -32,6 +32,12 @@ def _fraction(value: float) -> float:
     return value
 
 
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:  # a range of the library's own may let "nan" through
+        raise typer.BadParameter(f"{value:g} is not between 0 and 1.")
+    return value
+
+
 def _defaults(option: str) -> str:
     """What a method's own option is when it is not given, for the help text."""
     values = [
@@ -73,11 +79,7 @@ def _temperatures(text: str) -> list[float]:
 
 
 def _alphas(text: str) -> list[float]:
-    values = _numbers(text)
-    for value in values:
-        if not 0 <= value <= 1:
-            raise typer.BadParameter(f"alpha {value:g} is not between 0 and 1.")
-    return values
+    return [value for value in _numbers(text) if _share(value) is not None]
 
 
 DEFAULTS = TrainingSettings()
@@ -124,7 +126,8 @@ TemperatureOption = Annotated[
     float | None, typer.Option(callback=_positive, help=f"Softness of the targets. {_defaults('temperature')}")
 ]
 AlphaOption = Annotated[
-    float | None, typer.Option(min=0, max=1, help=f"Teacher's share of the loss; 0: labels alone. {_defaults('alpha')}")
+    float | None,
+    typer.Option(callback=_share, help=f"Teacher's share of the loss; 0: labels alone. {_defaults('alpha')}"),
 ]
 WeightOption = Annotated[
     float | None, typer.Option(callback=_positive, help=f"Weight of the method's (first) loss. {_defaults('weight')}")

@@ -33,9 +33,11 @@ def draw(key: str) -> bytes | None:
         raise KdError("the drawing arrived damaged: clear it and draw again") from None
 
 
-@cache
 def _component() -> Any:
-    html, css, js = (
-        Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
-    )
-    return st.components.v2.component("kd_canvas", html=html, css=css, js=js)
+    # Registered anew every time: what is cached outlives the server that it was registered with.
+    return st.components.v2.component("kd_canvas", html=_source("html"), css=_source("css"), js=_source("js"))
+
+
+@cache
+def _source(kind: str) -> str:
+    return Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8")
