@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd_cli.files import require_writable, write_atomically
 from kd_cli.report import Result, training_title
-from kd_cli.report_comparison import method_title
+from kd_cli.report_comparison import comparison_title, method_title
 from kd_cli.settings import Cost, KdError
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ def draw_benchmark(result: Result) -> "Figure":
 
 def draw_comparison(result: Result, cost: Cost = Cost.macs) -> "Figure":
     """Mean accuracy against the cost of the student, a line for each method, with standard deviations."""
-    title = f"Did it help? {result['dataset']}, {len(result['seeds'])} seeds, {result['epochs']} epochs"
-    figure = new_figure(8, 5, f"{title}\n{device_of(result)}")
+    figure = new_figure(8, 5, f"{comparison_title(result)}\n{device_of(result)}")
     axes = figure.add_subplot()
     cells = result["cells"]
     costs = sorted({cell[cost.value] for cell in cells})

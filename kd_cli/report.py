@@ -29,7 +29,7 @@ def print_training(result: Result) -> None:
         print_line(
             console,
             f"Together, by their averaged probabilities: test accuracy {result['accuracy']:.2%} "
-            f"({result['error_count']:,} errors) after {result['train_seconds']:.1f} s.",
+            f"({counted(result['error_count'], 'error')}) after {result['train_seconds']:.1f} s.",
         )
 
 
@@ -46,8 +46,8 @@ def _print_one_training(console: Console, result: Result) -> None:
     console.print(table)
     print_line(
         console,
-        f"Test accuracy {result['accuracy']:.2%} ({result['error_count']:,} errors in {result['test_images']:,} "
-        f"pictures) after {result['train_seconds']:.1f} s.",
+        f"Test accuracy {result['accuracy']:.2%} ({counted(result['error_count'], 'error')} in "
+        f"{result['test_images']:,} pictures) after {result['train_seconds']:.1f} s.",
     )
     print_line(console, f"Saved to {result['checkpoint']}")
 
@@ -116,6 +116,11 @@ def print_sources(console: Console, result: Result) -> None:
     for model in result["models"]:
         origin = " (ships with kd)" if model["shipped"] else ""
         print_line(console, f"{model['role'].capitalize()}: {model['checkpoint']}{origin}")
+
+
+def counted(number: int, noun: str) -> str:
+    """1 epoch, 2 epochs, 1,000 epochs."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def print_line(console: Console, text: str) -> None:

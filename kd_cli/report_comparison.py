@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kd_cli.files import write_atomically
-from kd_cli.report import Result, print_line
+from kd_cli.report import Result, counted, print_line
 
 WIDTH = 120
 """Columns that the table takes in a file or a pipe, where nothing says how many there are."""
@@ -23,7 +23,7 @@ def print_comparison(result: Result) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
-    title = f"Did it help? {result['dataset']}, {len(result['seeds'])} seeds, {result['epochs']} epochs"
+    title = comparison_title(result)
     table = Table(title=title, caption=result["device_name"], min_width=len(title))
     for column in ("Student", "Taught by"):
         table.add_column(column)
@@ -72,8 +72,8 @@ def _print_notes(console: Console, result: Result) -> None:
     runs = result["runs"]
     print_line(
         console,
-        f"{runs['total']} runs, {runs['carried_out']} of them carried out now, {runs['side_by_side']} at a time, "
-        f"{len(result['failed'])} failed; kept in {result['results_dir']}",
+        f"{counted(runs['total'], 'run')}, {runs['carried_out']} of them carried out now, {runs['side_by_side']} at a "
+        f"time, {len(result['failed'])} failed; kept in {result['results_dir']}",
     )
 
 
@@ -84,6 +84,12 @@ def write_csv(result: Result, path: Path) -> None:
         KdError: the file cannot be written.
     """
     write_atomically(path, _as_csv(result).encode())
+
+
+def comparison_title(result: Result) -> str:
+    """What was compared on what, and for how long."""
+    seeds, epochs = counted(len(result["seeds"]), "seed"), counted(result["epochs"], "epoch")
+    return f"Did it help? {result['dataset']}, {seeds}, {epochs}"
 
 
 def method_title(cell: Result) -> str:

@@ -8,6 +8,7 @@ import streamlit as st
 from kd_cli.app import draw, loaded, show
 from kd_cli.app.run import Run, trainings
 from kd_cli.methods import METHODS, Choice, MethodName, choose, require_possible
+from kd_cli.report import counted
 from kd_cli.settings import Role, TrainingSettings, parse_spec
 
 PAGE: dict[str, Any] = {"title": "Train", "icon": ":material/model_training:", "url_path": "train"}
@@ -79,7 +80,7 @@ def _describe(name: str) -> str:
 
 
 def _title(job: dict[str, Any], choice: Choice) -> str:
-    return f"{job['student']} on {job['dataset']}, {choice}, {job['settings']['epochs']} epochs"
+    return f"{job['student']} on {job['dataset']}, {choice}, {counted(job['settings']['epochs'], 'epoch')}"
 
 
 def _watch(run: Run) -> None:
@@ -147,8 +148,9 @@ def _chart(points: list[dict[str, Any]], name: str, title: str) -> dict[str, Any
 
 def _result(result: dict[str, Any]) -> None:
     st.success(
-        f"Test accuracy {result['accuracy']:.2%} ({result['error_count']:,} errors in {result['test_images']:,} "
-        f"pictures) after {result['epochs']} epochs and {result['train_seconds']:.1f} s."
+        f"Test accuracy {result['accuracy']:.2%} ({counted(result['error_count'], 'error')} in "
+        f"{result['test_images']:,} pictures) after {counted(result['epochs'], 'epoch')} and "
+        f"{result['train_seconds']:.1f} s."
     )
     path = Path(result["checkpoint"])
     if path.exists():
