@@ -198,6 +198,19 @@ def test_compare_shows_what_the_commands_measure(visit: Open, shipped: Path, tmp
     assert "Latency p95" in shown
 
 
+@pytest.mark.parametrize("name", ["compare", "samples"])
+def test_a_student_that_was_trained_on_the_page_can_be_measured(
+    visit: Open, kd: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / "student-1.safetensors"
+    assert kd("distill", "--dataset", "digits", "--student", "mlp-8", "--epochs", "1", "--output", str(path))[0] == 0
+    monkeypatch.setattr("kd_cli.app.loaded.trainings", lambda: Mock(results=lambda: {path: "1: mlp-8"}))
+    page = visit(name)
+    assert "mlp-8" not in html(page)
+    page.selectbox[0].select(path).run()
+    assert "mlp-8" in html(page)
+
+
 @pytest.mark.slow
 def test_compare_measures_once_and_again_when_asked(visit: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Mock(side_effect=subprocess.run)

@@ -27,6 +27,7 @@ def page() -> None:
     st.title("Teacher and student compared")
     with loaded.failures_shown():
         dataset, networks = loaded.for_testing()
+        networks = loaded.to_test(networks, dataset)
         if st.button("Measure again"):
             measured.clear()
         quality, cost = measured(

@@ -1,7 +1,7 @@
 """What the server loads once for all visitors: networks and test pictures."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from kd_cli import data
 from kd_cli.app import show
 from kd_cli.app.run import trainings
-from kd_cli.checkpoint import Checkpoint, find, load_checkpoint
+from kd_cli.checkpoint import Checkpoint, Metadata, find, load_checkpoint
 from kd_cli.context import Place, require_fit
 from kd_cli.data import Dataset
 from kd_cli.networks import compute_logits
@@ -67,18 +67,27 @@ def to_try() -> dict[Role, Checkpoint]:
     """
     networks = pair(place().dataset)
     classes = networks[Role.teacher].metadata.classes
+    return _with_chosen_student(networks, lambda metadata: metadata.classes == classes)
+
+
+def to_test(networks: dict[Role, Checkpoint], dataset: Dataset) -> dict[Role, Checkpoint]:
+    """The pair that reads test pictures: those of `for_testing`, or with a student that was trained on the page."""
+    return _with_chosen_student(networks, lambda metadata: metadata.dataset is dataset.name)
+
+
+def _with_chosen_student(networks: dict[Role, Checkpoint], fits: Callable[[Metadata], bool]) -> dict[Role, Checkpoint]:
     own = networks[Role.student].path
     students = {own: "The one that is loaded"} | {
-        path: name for path, name in trainings().results().items() if checkpoint(path).metadata.classes == classes
+        path: name for path, name in trainings().results().items() if fits(checkpoint(path).metadata)
     }
-    if len(students) > 1:
-        # What a widget holds is forgotten while another page is shown; this is not.
-        kept = st.session_state.get("student", own)
-        place_of = list(students).index(kept) if kept in students else 0
-        chosen = st.selectbox("Student", students, place_of, format_func=lambda path: students[path])
-        st.session_state["student"] = chosen
-        networks[Role.student] = checkpoint(chosen)
-    return networks
+    if len(students) == 1:
+        return networks
+    # What a widget holds is forgotten while another page is shown; this is not.
+    kept = st.session_state.get("student", own)
+    place_of = list(students).index(kept) if kept in students else 0
+    chosen = st.selectbox("Student", students, place_of, format_func=lambda path: students[path])
+    st.session_state["student"] = chosen
+    return networks | {Role.student: checkpoint(chosen)}
 
 
 def for_testing() -> tuple[Dataset, dict[Role, Checkpoint]]:

@@ -19,6 +19,7 @@ def page() -> None:
     st.title("Test pictures")
     with loaded.failures_shown():
         dataset, networks = loaded.for_testing()
+        networks = loaded.to_test(networks, dataset)
     teacher, student = (loaded.test_logits(dataset, networks[role]) for role in (Role.teacher, Role.student))
     left, middle, right = st.columns(3, vertical_alignment="bottom")
     digit = left.selectbox("Class", [ALL, *dataset.classes])
