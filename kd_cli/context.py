@@ -63,7 +63,7 @@ def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> list[Che
     if ensemble == 1:
         return [load_checkpoint(find(models_dir, dataset.name, Role.teacher), worker)]
     first = path_for(models_dir, dataset.name, Role.teacher)
-    paths = [member(first, number) for number in range(1, ensemble + 1)]
+    paths = [member_path(first, number) for number in range(1, ensemble + 1)]
     for path in paths:
         if not path.exists():
             raise KdError(f"no teacher {path}: run kd train-teacher --ensemble {ensemble} first")
@@ -81,8 +81,8 @@ def require_teachers(choice: Choice, student: Spec, teachers: Sequence[Checkpoin
     require_possible(choice, student, [teacher.metadata.architecture for teacher in teachers])
 
 
-def member(first: Path, number: int) -> Path:
-    """teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
+def member_path(first: Path, number: int) -> Path:
+    """Where the members of an ensemble are: teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
     return first if number == 1 else first.with_stem(f"{first.stem}-{number}")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from kd_cli import data, device, networks
 from kd_cli.checkpoint import Metadata, load_checkpoint, path_for, save_checkpoint
-from kd_cli.context import Place, Result, find_teachers, follow, heading, member, require_teachers
+from kd_cli.context import Place, Result, find_teachers, follow, heading, member_path, require_teachers
 from kd_cli.data import Dataset, Split
 from kd_cli.evaluate import Quality, measure_quality
 from kd_cli.files import require_writable
@@ -67,7 +67,7 @@ def train_teacher(
     worker = device.select(place.device)
     dataset = data.load(place.dataset, place.data_dir).to(worker)
     first = output or path_for(place.models_dir, dataset.name, Role.teacher)
-    paths = [member(first, number) for number in range(1, ensemble + 1)]
+    paths = [member_path(first, number) for number in range(1, ensemble + 1)]
     for path in paths:
         require_writable(path)
     members, trained, journals = [], [], []

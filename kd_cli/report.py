@@ -46,10 +46,15 @@ def _print_one_training(console: Console, result: Result) -> None:
     console.print(table)
     print_line(
         console,
-        f"Test accuracy {result['accuracy']:.2%} ({counted(result['error_count'], 'error')} in "
-        f"{result['test_images']:,} pictures) after {result['train_seconds']:.1f} s.",
+        f"{accuracy_in_words(result)} after {result['train_seconds']:.1f} s.",
     )
     print_line(console, f"Saved to {result['checkpoint']}")
+
+
+def accuracy_in_words(result: Result) -> str:
+    """How well a network that has just been trained reads the test pictures."""
+    errors = counted(result["error_count"], "error")
+    return f"Test accuracy {result['accuracy']:.2%} ({errors} in {result['test_images']:,} pictures)"
 
 
 def training_title(result: Result) -> str:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -13,11 +12,10 @@ from kd_cli import measure, report
 from kd_cli.app import loaded, show
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.context import Place
+from kd_cli.report import Result
 from kd_cli.settings import ECE_BINS, DatasetName, DeviceName, KdError
 
 PAGE = {"title": "Compare", "icon": ":material/balance:", "url_path": "compare"}
-
-Result = dict[str, Any]
 
 _one_at_a_time = threading.Lock()
 

@@ -8,7 +8,7 @@ import streamlit as st
 from kd_cli.app import draw, loaded, show
 from kd_cli.app.run import Run, trainings
 from kd_cli.methods import METHODS, Choice, MethodName, choose, require_possible
-from kd_cli.report import counted
+from kd_cli.report import accuracy_in_words, counted
 from kd_cli.settings import Role, TrainingSettings, parse_spec
 
 PAGE: dict[str, Any] = {"title": "Train", "icon": ":material/model_training:", "url_path": "train"}
@@ -148,9 +148,7 @@ def _chart(points: list[dict[str, Any]], name: str, title: str) -> dict[str, Any
 
 def _result(result: dict[str, Any]) -> None:
     st.success(
-        f"Test accuracy {result['accuracy']:.2%} ({counted(result['error_count'], 'error')} in "
-        f"{result['test_images']:,} pictures) after {counted(result['epochs'], 'epoch')} and "
-        f"{result['train_seconds']:.1f} s."
+        f"{accuracy_in_words(result)} after {counted(result['epochs'], 'epoch')} and {result['train_seconds']:.1f} s."
     )
     path = Path(result["checkpoint"])
     if path.exists():
