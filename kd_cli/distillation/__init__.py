@@ -1,0 +1,1 @@
+"""Distillation: the methods, their losses, and the teacher outputs that a student learns from."""

@@ -1,0 +1,1 @@
+"""Classifiers: the reference networks, their specs, checkpoints and state dicts."""

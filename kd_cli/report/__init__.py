@@ -1,0 +1,1 @@
+"""Results -> Rich tables, JSON, CSV, plots. The only wing that prints results."""

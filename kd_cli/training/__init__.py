@@ -1,0 +1,1 @@
+"""One training loop, and what it needs: optimiser, callbacks, resume, devices, processes. Knows no distillation."""
