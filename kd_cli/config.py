@@ -1,38 +1,40 @@
-"""The words of the command line: data sets, architecture specs, devices, and the training settings.
+"""Configurations: what a command is told. Free of torch.
 
-Free of torch, so that the command line can check its options before anything slow is imported.
+A field states an option once: its help text, its bounds and its default. `options` turns fields into options of the
+command line. A configuration checks its bounds when it is made, so one that exists is valid, wherever it came from.
+Options that need knowledge of a wing are configured there: methods in `distillation.methods`, specs in `networks.spec`.
 """
 
-import re
+import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import Any
+
+LATENCY_THREADS = 1
+"""One image is too little work to share; on a busy machine, threads would wait for each other."""
+
+THROUGHPUT_BATCH = 500
+"""Images at a time where throughput is measured."""
 
 ECE_BINS = 15
 """Bins of confidence, of equal width, in which calibration is measured."""
 
-LATENCY_THREADS = 1
-"""For one picture there is too little work to share; on a busy machine, threads would wait for each other."""
-
-THROUGHPUT_BATCH = 500
-"""Pictures at a time where throughput is measured."""
+MAX_SEED = 2**32 - 1
 
 
 class KdError(Exception):
     """An expected failure. Its message is one line that says what to do next."""
 
 
+class ConfigError(KdError):
+    """A configuration that cannot be used: a usage error on the command line."""
+
+
 class RunStoppedError(KdError):
     """The user stopped a run. The message says what is kept and how to go on."""
-
-
-class DatasetName(str, Enum):
-    """What ``--dataset`` accepts; ``auto`` is MNIST where it can be had, else the bundled digits."""
-
-    auto = "auto"
-    mnist = "mnist"
-    fashion_mnist = "fashion-mnist"
-    kmnist = "kmnist"
-    digits = "digits"
 
 
 class DeviceName(str, Enum):
@@ -45,15 +47,22 @@ class DeviceName(str, Enum):
 
 
 class Schedule(str, Enum):
-    """How the learning rate moves from its peak: not at all, down a half cosine, or up and down."""
+    """How the learning rate moves: not at all, down a half cosine, or up and down."""
 
     constant = "constant"
     cosine = "cosine"
     one_cycle = "one-cycle"
 
 
-class Cost(str, Enum):
-    """What a picture of a comparison shows accuracy against."""
+class Transfer(str, Enum):
+    """Which training images a student sees where only some have labels: those, or all of them."""
+
+    labelled = "labelled"
+    all = "all"
+
+
+class CostAxis(str, Enum):
+    """What the plot of a comparison shows accuracy against."""
 
     macs = "macs"
     parameters = "parameters"
@@ -67,63 +76,141 @@ class Role(str, Enum):
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """What a training run is told. The defaults here are the defaults of the command line."""
+class Option:
+    """An option of the command line, beside the name, type and default of the field that it belongs to.
 
-    epochs: int = 5
-    batch_size: int = 64
-    lr: float = 1e-3
-    schedule: Schedule = Schedule.one_cycle
-    augment: bool = False
-    seed: int = 0
-    warp: bool = False
+    Attributes:
+        help: one line.
+        minimum: the least value.
+        above: a bound that the value must exceed.
+        maximum: the largest value.
+        env: an environment variable that gives a default.
+        metavar: what the help text shows in place of the type.
+        flag: the option's name where it is not the field's.
+        read: turns the option's text into the value; raises `KdError`.
+    """
+
+    help: str
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    env: str | None = None
+    metavar: str | None = None
+    flag: str | None = None
+    read: Callable[[str], Any] | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a number, or a tuple with one, that is out of bounds.
+
+        Raises:
+            ConfigError: names the option and the numbers that it takes.
+        """
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, int | float):
+                continue
+            least = -math.inf if self.minimum is None else self.minimum
+            most = math.inf if self.maximum is None else self.maximum
+            if not (least <= number <= most and math.isfinite(number) and (self.above is None or number > self.above)):
+                raise ConfigError(f"--{self.flag or name.replace('_', '-')} {number}: use {self._bounds()}")
+
+    def _bounds(self) -> str:
+        if self.above is not None:
+            return f"a number above {self.above:,}" + (f", at most {self.maximum:,}" if self.maximum else "")
+        if self.maximum is not None:
+            return f"a number from {self.minimum or 0:,} to {self.maximum:,}"
+        return f"{self.minimum:,} or more" if self.minimum is not None else "a finite number"
+
+
+def option(default: Any, help: str, **details: Any) -> Any:
+    """A field of a configuration that is an option of the command line; ``details`` are `Option`'s other fields."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What all configurations share: their fields are options, and their bounds are checked."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            field.metadata["option"].check(field.name, getattr(self, field.name))
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Config):
+    """How a network is trained."""
+
+    epochs: int = option(5, "Times that every training image is shown.", minimum=1, maximum=1_000_000)
+    batch_size: int = option(64, "Images per training step.", minimum=1, maximum=1_000_000)
+    lr: float = option(1e-3, "Learning rate of Adam; one-cycle rises to four times it.", above=0)
+    schedule: Schedule = option(Schedule.one_cycle, "How the learning rate moves.")
+    augment: bool = option(False, "Move each image by up to 2 pixels, anew in every epoch.")
+    warp: bool = option(False, "Turn, scale, slant and move each image, anew in every epoch.")
+    seed: int = option(0, "Same seed, same machine: same weights.", minimum=0, maximum=MAX_SEED)
 
     @property
     def always_new(self) -> bool:
-        """Whether a picture looks different in every epoch."""
+        """Whether an image looks different in every epoch."""
         return self.augment or self.warp
 
 
-class Transfer(str, Enum):
-    """Which training pictures a student sees where only some have labels: those, or all of them."""
+@dataclass(frozen=True)
+class LabelConfig(Config):
+    """How many of the training labels may be used, and what becomes of the images without one."""
 
-    labelled = "labelled"
-    all = "all"
+    train_fraction: float = option(1.0, "Share of the training labels to use, the same for each class.", above=0, maximum=1)
+    transfer: Transfer = option(Transfer.labelled, "Images without a label: left out, or shown with the teacher's outputs.")
 
 
 @dataclass(frozen=True)
-class LabelBudget:
-    """How many of the training labels may be used (a fraction, drawn by class), and what becomes of the others."""
+class DataConfig(Config):
+    """Which data set, and where data sets are kept."""
 
-    fraction: float = 1.0
-    transfer: Transfer = Transfer.labelled
+    dataset: str = option("auto", "mnist, fashion-mnist, kmnist or digits; auto is MNIST, or the bundled digits without it.", metavar="NAME")
+    data_dir: Path = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
 
 
 @dataclass(frozen=True)
-class Spec:
-    """An architecture, e.g. ``cnn-32`` (32 filters) or ``mlp-800-800`` (two hidden layers of 800)."""
+class ModelsConfig(Config):
+    """Where checkpoints are kept."""
 
-    family: str
-    sizes: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return "-".join([self.family, *map(str, self.sizes)])
+    models_dir: Path = option(
+        Path("runs/models"), "Where checkpoints are kept, a folder for each data set.", env="KD_MODELS_DIR"
+    )
 
 
-MAX_LAYER_SIZE = 65_536
-"""Larger layers are refused: a typing slip or a hostile file, not a network for 28x28 pictures."""
+@dataclass(frozen=True)
+class RunConfig(ModelsConfig):
+    """Where checkpoints are kept, and where a command computes."""
+
+    device: DeviceName = option(DeviceName.auto, "Where to compute.")
 
 
-def parse_spec(text: str) -> Spec:
-    """Read an architecture spec: ``cnn-N`` (N filters) or ``mlp-N[-M...]`` (hidden layer sizes).
+@dataclass(frozen=True)
+class TeacherConfig(Config):
+    """Which teachers a student learns from."""
 
-    Raises:
-        KdError: the text is no spec, or asks for a layer that is empty or absurdly large.
-    """
-    if not re.fullmatch(r"cnn-[0-9]{1,6}|mlp(-[0-9]{1,6}){1,16}", text, re.ASCII):
-        raise KdError(f"unknown architecture {text!r}: use cnn-N, e.g. cnn-32, or mlp-N[-M...], e.g. mlp-128")
-    family, *sizes = text.split("-")
-    spec = Spec(family, tuple(map(int, sizes)))
-    if not all(1 <= size <= MAX_LAYER_SIZE for size in spec.sizes):
-        raise KdError(f"architecture {text!r}: every size must be between 1 and {MAX_LAYER_SIZE:,}")
-    return spec
+    teachers: tuple[Path, ...] = option(
+        (), "Teacher's checkpoint; several are averaged. Default: the data set's teacher.", flag="teacher", metavar="PATH"
+    )
+    ensemble: int = option(1, "Members to use of the ensemble that train-teacher saved.", minimum=1, maximum=1_000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.teachers and self.ensemble > 1:
+            raise ConfigError("give --teacher or --ensemble, not both")
+
+
+@dataclass(frozen=True)
+class OutputConfig(Config):
+    """Where a training run is written, and whether it goes on from an earlier one."""
+
+    output: Path | None = option(None, "Checkpoint to write, in place of the one in --models-dir.")
+    resume: bool = option(False, "Go on with the same command where it was stopped.")
+
+
+@dataclass(frozen=True)
+class ReportConfig(Config):
+    """How a result is shown."""
+
+    json: bool = option(False, "Print one JSON object instead of tables.")
+    plot: Path | None = option(None, "Draw the result there, too: PNG, SVG or PDF.", metavar="FILE")

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from kd_cli.settings import KdError
+from kd_cli.config import KdError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -31,24 +31,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         raise KdError(
             f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
-        ) from None
+        ) from error
 
 
 def require_writable(path: Path) -> None:
     """Find out before the work, not after it, that ``path`` cannot be written.
 
     Raises:
-        KdError: as `write_atomically` would.
+        KdError: as `write_atomically` would, or the path names no file.
     """
+    if not path.name or path.is_dir():
+        raise KdError(f"cannot write {path}: it is a folder; add a file name")
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        if path.is_dir():
-            raise KdError(f"cannot write {path}: it is a folder; choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise KdError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
+        raise KdError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
 def _sync_folder(folder: Path) -> None:

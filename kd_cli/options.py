@@ -1,151 +1,134 @@
-"""The options that several commands share, and how the text of an option becomes its value.
+"""Configurations -> options of the command line: one option for each field, stated once, where the field is.
 
 Free of torch, as `cli` is before a command runs.
 """
 
+import dataclasses
+import functools
+import inspect
+import typing
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kd_cli.methods import METHODS, MethodName
-from kd_cli.settings import DatasetName, DeviceName, KdError, Schedule, Spec, TrainingSettings, Transfer, parse_spec
+from kd_cli.config import Config, CostAxis, ModelsConfig, Option, option
+from kd_cli.networks.spec import Spec, parse_spec
+
+Command = Callable[..., None]
 
 
-def _architecture(text: str) -> Spec:
-    try:
-        return parse_spec(text)
-    except KdError as error:
-        raise typer.BadParameter(str(error)) from None
+@dataclass(frozen=True)
+class TeacherNetworkConfig(Config):
+    """What ``kd train-teacher`` trains."""
+
+    arch: Spec = option(Spec("cnn", (32,)), "cnn-N or mlp-N[-M...].", read=parse_spec, metavar="SPEC")
+    ensemble: int = option(1, "Teachers to train, with seeds that follow each other.", minimum=1, maximum=1_000)
 
 
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value} is not a positive number.")
-    return value
+@dataclass(frozen=True)
+class StudentNetworkConfig(Config):
+    """What ``kd distill`` trains."""
+
+    student: Spec = option(Spec("mlp", (128,)), "cnn-N or mlp-N[-M...].", read=parse_spec, metavar="SPEC")
 
 
-def _fraction(value: float) -> float:
-    if not 0 < value <= 1:
-        raise typer.BadParameter(f"{value} is not a fraction: use a number above 0, and 1 at most.")
-    return value
+@dataclass(frozen=True)
+class ComparisonReportConfig(Config):
+    """How a comparison is shown, beside what all results share."""
+
+    csv: Path | None = option(None, "Write the runs there, too, as comma-separated values.", metavar="FILE")
+    plot_cost: CostAxis = option(CostAxis.macs, "What --plot shows accuracy against.")
 
 
-def _share(value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:  # a range of the library's own may let "nan" through
-        raise typer.BadParameter(f"{value:g} is not between 0 and 1.")
-    return value
+@dataclass(frozen=True)
+class EvaluationReportConfig(Config):
+    """How an evaluation is shown, beside what all results share."""
+
+    confusion: bool = option(False, "Show which classes are predicted as which.")
 
 
-def _defaults(option: str) -> str:
-    """What a method's own option is when it is not given, for the help text."""
-    values = [
-        f"{name.value} {method.options[option]:g}" for name, method in METHODS.items() if option in method.options
-    ]
-    return f"Default: {', '.join(values)}."
+@dataclass(frozen=True)
+class PredictionConfig(Config):
+    """Which networks predict, and what is told of it."""
+
+    teacher: Path | None = option(None, "Teacher's checkpoint. Default: the data set's teacher.")
+    student: Path | None = option(None, "Student's checkpoint. Default: the data set's student.")
+    dataset: str = option("auto", "Data set whose networks to use; auto is MNIST.", metavar="NAME")
+    top: int = option(2, "Classes to show of each prediction.", minimum=1, maximum=1_000)
+    show: bool = option(False, "Draw what the networks saw.")
+    save_preprocessed: Path | None = option(None, "Folder for what they saw, as PNG files.", metavar="FOLDER")
+    labels_from_name: bool = option(
+        False, "Count errors: the correct digit is the one that names the folder or begins the file's name."
+    )
+    csv: bool = option(False, "Print comma-separated values instead of tables.")
+    json: bool = option(False, "Print one JSON object instead of tables.")
 
 
-def _listed(text: str, read: Callable[[str], Any]) -> list[Any]:
-    """The parts of a comma-separated list, each one once."""
-    return list(dict.fromkeys(read(part.strip()) for part in text.split(",") if part.strip()))
+@dataclass(frozen=True)
+class PageConfig(ModelsConfig):
+    """Where the page of ``kd app`` is served, and whose networks it shows."""
+
+    port: int = option(8501, "Where the page listens.", minimum=1, maximum=65_535)
+    host: str = option("localhost", "Its address; 0.0.0.0 lets every machine in that can reach this one.")
+    browser: bool = option(True, "Open the page in a browser.")
 
 
-def _methods(text: str) -> list[MethodName]:
-    def read(part: str) -> MethodName:
-        if part not in [name.value for name in MethodName]:
-            raise typer.BadParameter(f"unknown method {part!r}: use {', '.join(name.value for name in MethodName)}.")
-        return MethodName(part)
+def with_options(command: Command) -> Command:
+    """Give a command an option for each field of the configurations among its parameters.
 
-    return _listed(text, read)
+    Typer reads a function's signature, so the function returned has one parameter for each option. It makes the
+    configurations of their values, which checks them, and calls the command.
+    """
+    hints = typing.get_type_hints(command, include_extras=True)
+    configs = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Config)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in configs:
+            parameters += [_parameter(field) for field in dataclasses.fields(configs[name])]
+        else:
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
 
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        made = {name: _make(config, given) for name, config in configs.items()}
+        taken = {field.name for config in configs.values() for field in dataclasses.fields(config)}
+        command(**{name: value for name, value in given.items() if name not in taken}, **made)
 
-def _students(text: str) -> list[Spec]:
-    return _listed(text, _architecture)
-
-
-def _numbers(text: str) -> list[float]:
-    def read(part: str) -> float:
-        try:
-            return float(part)
-        except ValueError:
-            raise typer.BadParameter(f"{part!r} is no number.") from None
-
-    return _listed(text, read)
-
-
-def _temperatures(text: str) -> list[float]:
-    return [value for value in _numbers(text) if _positive(value)]
-
-
-def _alphas(text: str) -> list[float]:
-    return [value for value in _numbers(text) if _share(value) is not None]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
-DEFAULTS = TrainingSettings()
+def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
+    """The parameter that Typer makes the field's option of."""
+    about: Option = field.metadata["option"]
+    name = about.flag or field.name.replace("_", "-")
+    kind, default = field.type, field.default
+    flag = f"--{name}/--no-{name}" if default is True else f"--{name}"
+    if about.read is not None:  # given as text, and read when the configuration is made
+        kind, default = str, _as_text(default)
+    elif typing.get_origin(kind) is tuple:  # an option that may be given several times
+        kind, default = list[typing.get_args(kind)[0]] | None, None  # type: ignore[misc]
+    made = typer.Option(flag, help=about.help, envvar=about.env, metavar=about.metavar)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
+    )
 
-ArchitectureOption = Annotated[Spec, typer.Option(parser=_architecture, metavar="SPEC", help="cnn-N or mlp-N[-M...].")]
-DatasetOption = Annotated[DatasetName, typer.Option(help="Data set; auto is MNIST, or the bundled digits without it.")]
-DataDirOption = Annotated[Path, typer.Option(envvar="KD_DATA_DIR", help="Where data sets are kept.")]
-ModelsDirOption = Annotated[
-    Path, typer.Option(envvar="KD_MODELS_DIR", help="Where checkpoints are kept, a folder for each data set.")
-]
-DeviceOption = Annotated[DeviceName, typer.Option(help="Where to compute.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the same command where it was stopped.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine: same weights.")]
-EpochsOption = Annotated[int, typer.Option(min=1, help="Times that every training picture is shown.")]
-BatchSizeOption = Annotated[int, typer.Option(min=1, help="Pictures per training step.")]
-LrOption = Annotated[float, typer.Option(callback=_positive, help="Peak learning rate of Adam.")]
-ScheduleOption = Annotated[Schedule, typer.Option(help="How the learning rate goes down.")]
-AugmentOption = Annotated[bool, typer.Option("--augment", help="Move each picture by up to 2 pixels, anew each time.")]
-WarpOption = Annotated[bool, typer.Option("--warp", help="Turn, scale, slant and move each picture, anew each time.")]
-PlotOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the result there, too: PNG, SVG or PDF.")]
-OutputOption = Annotated[Path | None, typer.Option(help="Checkpoint to write, in place of the one in --models-dir.")]
-TeachersOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--teacher", help="Teacher's checkpoint; several are averaged. Default: the data set's teacher.", metavar="PATH"
-    ),
-]
-EnsembleOption = Annotated[
-    int, typer.Option(min=1, help="Teachers to use, of those that train-teacher --ensemble saved.")
-]
-FractionOption = Annotated[
-    float, typer.Option(callback=_fraction, help="Share of the training labels to use, the same for each class.")
-]
-TransferOption = Annotated[
-    Transfer, typer.Option(help="Pictures without a label: left out, or shown with the teacher's.")
-]
-CheckpointsArgument = Annotated[
-    list[Path] | None, typer.Argument(metavar="[CHECKPOINT]...", help="Default: the data set's teacher and student.")
-]
 
-MethodOption = Annotated[MethodName, typer.Option(help="How to distil; labels is the baseline.")]
-TemperatureOption = Annotated[
-    float | None, typer.Option(callback=_positive, help=f"Softness of the targets. {_defaults('temperature')}")
-]
-AlphaOption = Annotated[
-    float | None,
-    typer.Option(callback=_share, help=f"Teacher's share of the loss; 0: labels alone. {_defaults('alpha')}"),
-]
-WeightOption = Annotated[
-    float | None, typer.Option(callback=_positive, help=f"Weight of the method's (first) loss. {_defaults('weight')}")
-]
-BetaOption = Annotated[
-    float | None, typer.Option(callback=_positive, help=f"Weight of its second loss. {_defaults('beta')}")
-]
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
-MethodsOption = Annotated[
-    str, typer.Option(metavar="NAME,...", callback=_methods, help="Methods; see kd distill --help.")
-]
-StudentsOption = Annotated[
-    str, typer.Option(metavar="SPEC,...", callback=_students, help="Students, e.g. mlp-16,mlp-128,cnn-8.")
-]
-TemperaturesOption = Annotated[
-    str, typer.Option(metavar="T,...", callback=_temperatures, help="For methods that have one. Default: their own.")
-]
-AlphasOption = Annotated[
-    str, typer.Option(metavar="A,...", callback=_alphas, help="For methods that have one. Default: their own.")
-]
-"""The command line's lists arrive as text; their callbacks hand the command real lists."""
+
+def _make(config: type[Config], given: dict[str, Any]) -> Config:
+    values = {}
+    for field in dataclasses.fields(config):
+        about, value = field.metadata["option"], given[field.name]
+        if about.read is not None:
+            value = about.read(value)
+        elif typing.get_origin(field.type) is tuple:
+            value = tuple(value or ())
+        values[field.name] = value
+    return config(**values)

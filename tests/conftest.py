@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from kd_cli import data, networks
-from kd_cli.checkpoint import Metadata, shipped_models_dir
 from kd_cli.cli import main
-from kd_cli.data import Dataset, Split
-from kd_cli.settings import DatasetName, Role, parse_spec
+from kd_cli.config import DataConfig, Role
+from kd_cli.data.dataset import DataInfo, Dataset, Split
+from kd_cli.data.prepared import load
+from kd_cli.networks.checkpoint import Metadata, shipped_models_dir
+from kd_cli.networks.classifier import Classifier, build_classifier
+from kd_cli.networks.spec import parse_spec
 
 DATA_DIR = Path(os.environ.get("KD_DATA_DIR", "data")).absolute()
 ROOT = Path(__file__).parents[1]
@@ -35,18 +38,39 @@ def archives() -> Path:
 
 @pytest.fixture(scope="session")
 def mnist(archives: Path) -> Dataset:
-    return data.load(DatasetName.mnist, DATA_DIR)
+    return load(DataConfig("mnist", DATA_DIR))
 
 
 @pytest.fixture(scope="session")
 def mnist_slice(mnist: Dataset) -> Split:
-    """The first 3,000 training pictures of MNIST."""
+    """The first 3,000 training images of MNIST."""
     return Split(mnist.train.images[:3000], mnist.train.labels[:3000])
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return data.load(DatasetName.digits, tmp_path_factory.mktemp("digits"))
+    return load(DataConfig("digits", tmp_path_factory.mktemp("digits")))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Dataset:
+    """600 training and 200 test images of ten classes, 28x28, easy to learn, that need no file."""
+    return make_dataset()
+
+
+def make_dataset(classes: int = 10, train: int = 600, test: int = 200) -> Dataset:
+    """Blurred random patterns, one for each class, under noise."""
+    random = torch.Generator().manual_seed(0)
+    patterns = F.interpolate(torch.rand(classes, 1, 7, 7, generator=random), scale_factor=4, mode="bilinear")
+
+    def split(count: int) -> Split:
+        labels = torch.arange(count) % classes
+        noise = torch.rand(count, 1, 28, 28, generator=random)
+        return Split(((patterns[labels] + 0.5 * noise) * 170).clamp(0, 255).to(torch.uint8), labels)
+
+    names = tuple(f"class {number}" for number in range(classes))
+    info = DataInfo("tiny", names, (1, 28, 28), (0.45,), (0.2,), digest="tiny")
+    return Dataset(info, split(train), split(test))
 
 
 @pytest.fixture(scope="session")
@@ -62,20 +86,18 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def teacher() -> networks.Network:
+def teacher(tiny: Dataset) -> Classifier:
     torch.manual_seed(1)
-    return networks.build(parse_spec("cnn-8")).eval()
+    return build_classifier(parse_spec("cnn-8"), tiny.info).eval()
 
 
 @pytest.fixture
-def metadata(digits: Dataset) -> Metadata:
-    """What a checkpoint of an ``mlp-8`` student on the bundled digits says of itself."""
+def metadata(tiny: Dataset) -> Metadata:
+    """What a checkpoint of an ``mlp-8`` student says of itself."""
     return Metadata(
         role=Role.student,
         architecture="mlp-8",
-        dataset=DatasetName.digits,
-        classes=digits.classes,
-        normalisation=digits.normalisation,
+        data=tiny.info,
         method="labels",
         seed=3,
         accuracy=0.5,

@@ -1,175 +1,157 @@
-"""Did it help? Many runs side by side -> means, paired differences to the baseline, and a verdict."""
+"""``kd compare``: does distillation help? Many runs side by side -> means, paired differences, and verdicts."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, fields, replace
 
 import numpy as np
-from scipy import stats
 from tqdm import tqdm
 
-from kd_cli import data, device, networks
-from kd_cli.checkpoint import load_checkpoint
-from kd_cli.context import Place, Result, find_teachers, follow, heading, require_teachers
-from kd_cli.data import Dataset
-from kd_cli.grid import Cell, make_grid
-from kd_cli.methods import FROM_LABELS, MethodName
-from kd_cli.networks import count_parameters
-from kd_cli.recipes import require_labels
-from kd_cli.run_archive import Archive, Conditions, Outcome, Run
-from kd_cli.runs import carry_out, count_jobs, settle
-from kd_cli.settings import KdError, LabelBudget, RunStoppedError, Spec, TrainingSettings
+from kd_cli.commands.grid import Cell, ComparisonConfig, make_grid
+from kd_cli.commands.job import Job, StudentConfig, resolve_student, with_student
+from kd_cli.commands.results import CellResult, ComparisonResult, FailedRun, RefusedCell, RunCount, RunMeasures
+from kd_cli.commands.run_store import RunStore
+from kd_cli.commands.runs import Run, RunOutcome, carry_out_run
+from kd_cli.config import (
+    DataConfig,
+    DeviceName,
+    KdError,
+    LabelConfig,
+    RunConfig,
+    RunStoppedError,
+    TeacherConfig,
+    TrainingConfig,
+)
+from kd_cli.data.dataset import DataInfo
+from kd_cli.distillation.methods import FROM_LABELS
+from kd_cli.evaluation import statistics
+from kd_cli.files import require_writable
+from kd_cli.networks.classifier import build_classifier, count_parameters
+from kd_cli.training import device
+from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out, local_executor
 
-CONFIDENCE = 0.95
-
-BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What to compare; ``seeds`` counts them, from the settings' seed upwards."""
-
-    methods: Sequence[MethodName]
-    students: Sequence[Spec]
-    temperatures: Sequence[float] = ()
-    alphas: Sequence[float] = ()
-    seeds: int = 5
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean of (accuracy - the baseline's with the same seed), its 95 % interval (None: one seed), and the verdict."""
-
-    mean: float
-    interval: tuple[float, float] | None
-    verdict: str
+Outcomes = dict[Run, RunOutcome]
 
 
 def compare(
-    place: Place,
-    comparison: Comparison,
-    settings: TrainingSettings,
-    budget: LabelBudget,
-    results_dir: Path,
-    teachers: Sequence[Path] = (),
-    ensemble: int = 1,
-    jobs: int | None = None,
-) -> Result:
-    """Carry out the whole grid, but for runs that are done already, and say what came of it."""
-    worker = device.select(place.device)
-    given = [load_checkpoint(path, worker) for path in teachers]
-    dataset = data.load(follow(given, place.dataset), place.data_dir).to(worker)
-    sources = given or find_teachers(place.models_dir, dataset, ensemble)
-    grid = make_grid(
-        comparison.methods,
-        comparison.students,
-        comparison.temperatures,
-        comparison.alphas,
-        [source.metadata.architecture for source in sources],
-    )
+    comparison: ComparisonConfig = ComparisonConfig(),
+    teachers: TeacherConfig = TeacherConfig(),
+    labels: LabelConfig = LabelConfig(),
+    data: DataConfig = DataConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    run: RunConfig = RunConfig(),
+    make_executor: MakeExecutor = local_executor,
+) -> ComparisonResult:
+    """Carry out the whole grid, but for runs that are done already, and compare each cell with its baseline.
+
+    Raises:
+        RunStoppedError: the user stopped it; says what is kept.
+        KdError: something is not there, or does not fit together; or no run came to an end.
+    """
+    common = StudentConfig(comparison.students[0], FROM_LABELS, teachers, labels, data, training, run)
+    job = resolve_student(common)
+    grid = make_grid(comparison, [teacher.metadata.architecture for teacher in job.teachers])
     for cell in grid.cells:
-        require_teachers(cell.choice, cell.student, sources, dataset)
-        require_labels(cell.choice, budget)
-    conditions = Conditions(settle(place, dataset), settings, budget, tuple(source.path for source in sources))
-    seeds = range(settings.seed, settings.seed + comparison.seeds)
-    runs = [Run(cell, seed) for seed in seeds for cell in grid.cells]
-    outcomes, fresh, workers = _collect(runs, Archive(results_dir, conditions), conditions, jobs)
-    return heading(dataset) | {
-        "teachers": [str(source.path) for source in sources],
-        "teacher_architectures": [source.metadata.architecture for source in sources],
-        "seeds": list(seeds),
-        "epochs": settings.epochs,
-        "options": asdict(settings) | asdict(budget),
-        "test_images": len(dataset.test),
-        "results_dir": str(results_dir),
-        "runs": {"total": len(runs), "carried_out": fresh, "side_by_side": workers},
-        "cells": summarise(grid.cells, outcomes, dataset),
-        "failed": [{"run": str(each.run), "error": each.error} for each in outcomes if each.error],
-        "refused": [{"cell": str(cell), "reason": reason} for cell, reason in grid.refused],
-    }
+        with_student(job, cell.student, cell.method, training.seed)
+    kind, name = device.describe(job.dataset.device, threads=1)
+    # Data set and device are decided here, so that every worker takes the same ones.
+    common = replace(
+        common, data=replace(data, dataset=job.dataset.info.name), run=replace(run, device=DeviceName(kind))
+    )
+    seeds = tuple(range(training.seed, training.seed + comparison.seeds))
+    runs = [Run(cell, seed, common) for seed in seeds for cell in grid.cells]
+    store = RunStore(comparison.results_dir, job)
+    require_writable(store.folder / job.dataset.info.name / "probe")
+    outcomes, count = _collect(runs, store, _count_workers(comparison.jobs, job), make_executor)
+    return ComparisonResult(
+        dataset=job.dataset.info.name,
+        device=kind,
+        device_name=name,
+        teachers=tuple(str(teacher.path) for teacher in job.teachers),
+        teacher_architectures=tuple(teacher.metadata.architecture for teacher in job.teachers),
+        seeds=seeds,
+        epochs=training.epochs,
+        options=asdict(training) | asdict(labels),
+        test_images=len(job.dataset.test),
+        results_dir=str(comparison.results_dir),
+        runs=count,
+        cells=tuple(summarise(grid.cells, outcomes, job.dataset.info)),
+        failed=tuple(FailedRun(str(run), outcome.error) for run, outcome in outcomes.items() if outcome.error),
+        refused=tuple(RefusedCell(str(cell), reason) for cell, reason in grid.refused),
+    )
 
 
-def _collect(
-    runs: Sequence[Run], archive: Archive, conditions: Conditions, jobs: int | None
-) -> tuple[list[Outcome], int, int]:
-    """The outcomes of all runs, how many of them had to be carried out, and how many side by side."""
-    kept = [archive.find(run) for run in runs]
-    outcomes = [outcome for outcome in kept if outcome is not None]
-    missing = [run for run, outcome in zip(runs, kept, strict=True) if outcome is None]
-    workers = count_jobs(jobs, conditions.place, len(missing))
-    try:
-        with tqdm(total=len(runs), initial=len(outcomes), unit="run", disable=None, leave=False, smoothing=0) as bar:
-            for outcome in carry_out(conditions, missing, workers):
-                if outcome.error is None:
-                    archive.keep(outcome)
-                outcomes.append(outcome)
-                bar.set_description(str(outcome.run))
-                bar.update(1)
-    except KeyboardInterrupt:
-        done = sum(outcome.error is None for outcome in outcomes)
-        raise RunStoppedError(
-            f"stopped; {archive.folder} keeps {done} of {len(runs)} runs: repeat the command to go on from there"
-        ) from None
-    if all(outcome.error for outcome in outcomes):
-        raise KdError(f"none of {len(runs)} runs came to an end; the first one: {outcomes[0].error}")
-    return outcomes, len(missing), workers
-
-
-def summarise(cells: Sequence[Cell], outcomes: Sequence[Outcome], dataset: Dataset) -> list[Result]:
-    """One row for each cell of which at least one run counts."""
-    measures = {(each.run.cell, each.run.seed): each.measures for each in outcomes if each.measures is not None}
-    costs = {student: _cost(student, dataset) for student in dict.fromkeys(cell.student for cell in cells)}
+def summarise(cells: Sequence[Cell], outcomes: Outcomes, data: DataInfo) -> list[CellResult]:
+    """One row for each cell of which at least one run counts; verdicts are adjusted for how many rows have one."""
+    measures: dict[Cell, dict[int, RunMeasures]] = {cell: {} for cell in cells}
+    for run, outcome in outcomes.items():
+        if outcome.measures is not None:
+            measures[run.cell][run.seed] = outcome.measures
+    shown = [cell for cell in cells if measures[cell]]
+    differences = statistics.adjust([_compare_with_baseline(cell, measures) for cell in shown])
     rows = []
-    for cell in cells:
-        own = {seed: values for (other, seed), values in measures.items() if other == cell}
-        if not own:
-            continue
-        baseline = {seed: measures.get((Cell(cell.student, FROM_LABELS), seed)) for seed in own}
-        paired = [(own[seed]["accuracy"], base["accuracy"]) for seed, base in sorted(baseline.items()) if base]
-        difference = compare_pairs(paired) if cell.choice != FROM_LABELS and paired else None
+    for cell, difference in zip(shown, differences, strict=True):
+        classifier = build_classifier(cell.student, data)
+        runs = [measures[cell][seed] for seed in sorted(measures[cell])]
+        values = {each.name: [getattr(run, each.name) for run in runs] for each in fields(RunMeasures)[1:]}
         rows.append(
-            {
-                "student": str(cell.student),
-                "method": cell.choice.name.value,
-                "options": cell.choice.values,
-                **costs[cell.student],
-                "runs": [{"seed": seed, **own[seed]} for seed in sorted(own)],
-                "mean": {name: float(np.mean([each[name] for each in own.values()])) for name in _names(own)},
-                "std": {name: _deviation([each[name] for each in own.values()]) for name in _names(own)},
-                "difference": asdict(difference) if difference else None,
-            }
+            CellResult(
+                student=str(cell.student),
+                method=cell.method.method,
+                options=cell.method.options,
+                parameters=count_parameters(classifier),
+                macs=classifier.macs,
+                runs=tuple(runs),
+                mean={name: float(np.mean(each)) for name, each in values.items()},
+                std={name: float(np.std(each, ddof=1)) if len(each) > 1 else None for name, each in values.items()},
+                difference=difference,
+            )
         )
     return rows
 
 
-def compare_pairs(pairs: Sequence[tuple[float, float]]) -> Difference:
-    """The mean difference of pairs (method, baseline), each with the same seed, with its Student t interval.
+def _compare_with_baseline(cell: Cell, measures: dict[Cell, dict[int, RunMeasures]]) -> statistics.Difference | None:
+    own, baseline = measures[cell], measures[Cell(cell.student, FROM_LABELS)]
+    seeds = sorted(own.keys() & baseline.keys())
+    if cell.method.is_baseline or not seeds:
+        return None
+    return statistics.compare_pairs([own[seed].accuracy for seed in seeds], [baseline[seed].accuracy for seed in seeds])
 
-    "better" and "worse" mean that the 95 % interval leaves zero out. One pair has no interval and shows nothing.
+
+def _collect(
+    runs: Sequence[Run], store: RunStore, workers: int, make_executor: MakeExecutor
+) -> tuple[Outcomes, RunCount]:
+    """The outcomes of all runs; those that are not kept already are carried out."""
+    outcomes = {run: RunOutcome(measures) for run in runs if (measures := store.find(run)) is not None}
+    missing = [run for run in runs if run not in outcomes]
+    workers = max(1, min(workers, len(missing)))
+    try:
+        with tqdm(total=len(runs), initial=len(outcomes), unit="run", disable=None, leave=False, smoothing=0) as bar:
+            for run, outcome in carry_out(missing, carry_out_run, workers, make_executor):
+                if isinstance(outcome, WorkerDiedError):
+                    outcome = RunOutcome(None, str(outcome))
+                if outcome.measures is not None:
+                    store.keep(run, outcome.measures)
+                outcomes[run] = outcome
+                bar.set_description(str(run))
+                bar.update(1)
+    except KeyboardInterrupt as error:
+        done = sum(outcome.error is None for outcome in outcomes.values())
+        raise RunStoppedError(
+            f"stopped; {store.folder} keeps {done} of {len(runs)} runs: repeat the command to go on from there"
+        ) from error
+    errors = [outcome.error for outcome in outcomes.values() if outcome.error]
+    if len(errors) == len(runs):
+        raise KdError(f"none of {len(runs)} runs came to an end; the first one: {errors[0]}")
+    return outcomes, RunCount(len(runs), len(missing), workers)
+
+
+def _count_workers(asked: int | None, job: Job) -> int:
+    """As many runs at a time as there are cores, or one on a GPU, unless told otherwise.
+
+    Networks this small gain nothing from a second thread: two runs with a thread each take little longer than one
+    with two.
     """
-    differences = np.array([method - baseline for method, baseline in pairs])
-    mean = float(differences.mean())
-    if len(pairs) < 2:
-        return Difference(mean, None, UNDECIDED)
-    error = float(stats.sem(differences))
-    # Student's t is not defined for a spread of zero: equal differences are their own interval.
-    low, high = stats.t.interval(CONFIDENCE, len(pairs) - 1, loc=mean, scale=error) if error else (mean, mean)
-    verdict = BETTER if low > 0 else WORSE if high < 0 else UNDECIDED
-    return Difference(mean, (float(low), float(high)), verdict)
-
-
-def _names(own: dict[int, dict[str, float]]) -> list[str]:
-    return list(next(iter(own.values())))
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    """Standard deviation of a sample; None for a single value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _cost(student: Spec, dataset: Dataset) -> dict[str, int]:
-    network = networks.build(student, len(dataset.classes))
-    return {
-        "parameters": count_parameters(network),
-        "macs": network.macs,
-    }
+    if asked is not None or job.dataset.device.type != "cpu":
+        return asked or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,67 +1,54 @@
-"""The measuring commands: checkpoints and a test set in, quality or cost out."""
+"""``kd evaluate``: the quality of networks on the test set."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
-from kd_cli import data, device
-from kd_cli.checkpoint import Checkpoint, find, load_checkpoint
-from kd_cli.context import Place, Result, follow, heading, identify, require_fit
-from kd_cli.data import Dataset
-from kd_cli.evaluate import find_disagreements, measure_quality
-from kd_cli.networks import compute_logits, count_parameters
-from kd_cli.settings import LATENCY_THREADS, Role
+from kd_cli.commands.job import describe_model, open_for_testing
+from kd_cli.commands.results import EvaluatedModel, EvaluationResult
+from kd_cli.config import DataConfig, Role, RunConfig
+from kd_cli.evaluation.quality import Disagreement, find_disagreements, measure_quality
+from kd_cli.networks.classifier import compute_logits, count_parameters
+from kd_cli.training import device
 
 DISAGREEMENTS = 10
-"""How many of a student's disagreements with its teacher are shown."""
+"""How many of a student's disagreements with its teacher are reported."""
 
 
-def evaluate(place: Place, paths: Sequence[Path]) -> Result:
-    """Measure the quality of the given checkpoints, or of the data set's teacher and student, on the test set."""
-    dataset, checkpoints = _load_for_testing(place, paths)
-    logits = [compute_logits(each.network, dataset.test.images, dataset.normalisation) for each in checkpoints]
-    teachers = [i for i, each in enumerate(checkpoints) if each.metadata.role is Role.teacher]
-    reference = logits[teachers[0]] if teachers else None
-    qualities = [measure_quality(each, dataset.test.labels, reference) for each in logits]
+def evaluate(
+    paths: Sequence[Path] = (), data: DataConfig = DataConfig(), run: RunConfig = RunConfig()
+) -> EvaluationResult:
+    """Measure the quality of the given checkpoints, or of the data set's teacher and student.
+
+    Raises:
+        KdError: something is not there, or does not fit together.
+    """
+    dataset, checkpoints = open_for_testing(data, run, paths)
+    logits = [compute_logits(each.classifier, dataset.test.images) for each in checkpoints]
+    roles = [each.metadata.role for each in checkpoints]
+    reference = logits[roles.index(Role.teacher)] if Role.teacher in roles else None
+
+    def disagreements(own: Tensor, role: Role) -> tuple[Disagreement, ...] | None:
+        if reference is None or role is not Role.student:
+            return None
+        return tuple(find_disagreements(own, reference, dataset.test.labels, DISAGREEMENTS))
+
     models = [
-        identify(checkpoint) | {"parameters": count_parameters(checkpoint.network)} | asdict(quality)
-        for checkpoint, quality in zip(checkpoints, qualities, strict=True)
+        EvaluatedModel(
+            **vars(describe_model(checkpoint)),
+            **vars(measure_quality(own, dataset.test.labels, reference)),
+            parameters=count_parameters(checkpoint.classifier),
+            disagreements=disagreements(own, checkpoint.metadata.role),
+        )
+        for checkpoint, own in zip(checkpoints, logits, strict=True)
     ]
-    for model, own in zip(models, logits, strict=True):
-        model["disagreements"] = None
-        if reference is not None and model["role"] == Role.student.value:
-            found = find_disagreements(own, reference, dataset.test.labels, DISAGREEMENTS)
-            model["disagreements"] = [asdict(each) for each in found]
-    return heading(dataset) | {"test_images": len(dataset.test), "classes": list(dataset.classes), "models": models}
-
-
-def benchmark(place: Place, paths: Sequence[Path]) -> Result:
-    """Measure the cost, and the accuracy, of the given checkpoints, or of the data set's teacher and student."""
-    from kd_cli.benchmark import measure_costs  # torch's tools for it take a while to import
-
-    dataset, checkpoints = _load_for_testing(place, paths)
-    costs = measure_costs([each.network for each in checkpoints], dataset.test, dataset.normalisation)
-    models = []
-    for checkpoint, cost in zip(checkpoints, costs, strict=True):
-        logits = compute_logits(checkpoint.network, dataset.test.images, dataset.normalisation)
-        quality = measure_quality(logits, dataset.test.labels)
-        files = {"size_bytes": checkpoint.path.stat().st_size, "accuracy": quality.accuracy}
-        models.append(identify(checkpoint) | asdict(cost) | files)
-    p50 = {model["role"]: model["latency_ms"]["p50"] for model in reversed(models)}
-    speedup = p50["teacher"] / p50["student"] if {"teacher", "student"} <= p50.keys() else None
-    threads = {"threads": torch.get_num_threads(), "latency_threads": LATENCY_THREADS}
-    return heading(dataset) | threads | {"models": models, "student_speedup": speedup}
-
-
-def _load_for_testing(place: Place, paths: Sequence[Path]) -> tuple[Dataset, list[Checkpoint]]:
-    """The test pictures on the device, and the given checkpoints or, without any, the data set's own two."""
-    worker = device.select(place.device)
-    checkpoints = [load_checkpoint(path, worker) for path in paths]
-    dataset = data.load(follow(checkpoints, place.dataset), place.data_dir, train=False).to(worker)
-    if not checkpoints:
-        checkpoints = [load_checkpoint(find(place.models_dir, dataset.name, role), worker) for role in Role]
-    for checkpoint in checkpoints:
-        require_fit(checkpoint, dataset)
-    return dataset, checkpoints
+    kind, name = device.describe(dataset.device)
+    return EvaluationResult(
+        dataset=dataset.info.name,
+        device=kind,
+        device_name=name,
+        test_images=len(dataset.test),
+        classes=dataset.info.classes,
+        models=tuple(models),
+    )

@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from kd_cli.methods import FROM_LABELS, Choice, MethodName, choose, require_possible
-from kd_cli.settings import KdError, Spec
+from kd_cli.config import Config, ConfigError, KdError, option
+from kd_cli.distillation.methods import FROM_LABELS, METHODS, MethodConfig, require_possible
+from kd_cli.networks.spec import Spec, parse_spec
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row of a comparison speaks of: a student taught in one way, over several seeds."""
+    """What one row of a comparison speaks of: a student trained with one method, over several seeds."""
 
     student: Spec
-    choice: Choice
+    method: MethodConfig
 
     def __str__(self) -> str:
-        return f"{self.student} {self.choice}"
+        return f"{self.student} {self.method}"
 
 
 @dataclass(frozen=True)
@@ -26,39 +28,89 @@ class Grid:
     refused: tuple[tuple[Cell, str], ...]
 
 
-def make_grid(
-    methods: Sequence[MethodName],
-    students: Sequence[Spec],
-    temperatures: Sequence[float],
-    alphas: Sequence[float],
-    teachers: Sequence[str] = (),
-) -> Grid:
+def _parts(text: str) -> list[str]:
+    """The parts of a comma-separated list, each one once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _read_methods(text: str) -> tuple[str, ...]:
+    return tuple(MethodConfig(part).method for part in _parts(text))
+
+
+def _read_students(text: str) -> tuple[Spec, ...]:
+    return tuple(dict.fromkeys(parse_spec(part) for part in _parts(text)))
+
+
+def _read_numbers(text: str) -> tuple[float, ...]:
+    numbers = []
+    for part in _parts(text):
+        try:
+            numbers.append(float(part))
+        except ValueError as error:
+            raise ConfigError(f"{part!r} is not a number") from error
+    return tuple(dict.fromkeys(numbers))
+
+
+@dataclass(frozen=True)
+class ComparisonConfig(Config):
+    """What to compare, and how the runs are carried out; ``seeds`` counts them, from the training's seed upwards."""
+
+    methods: tuple[str, ...] = option(
+        ("kd",), "Methods; see kd distill --help.", read=_read_methods, metavar="NAME,..."
+    )
+    students: tuple[Spec, ...] = option(
+        (Spec("mlp", (128,)),), "Students, e.g. mlp-16,mlp-128,cnn-8.", read=_read_students, metavar="SPEC,..."
+    )
+    temperatures: tuple[float, ...] = option(
+        (), "For methods that have one. Default: their own.", read=_read_numbers, metavar="T,...", above=0
+    )
+    alphas: tuple[float, ...] = option(
+        (), "For methods that have one. Default: their own.", read=_read_numbers, metavar="A,...", minimum=0, maximum=1
+    )
+    seeds: int = option(5, "Runs of each; their seeds start at --seed.", minimum=1, maximum=10_000)
+    jobs: int | None = option(
+        None, "Runs at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
+    )
+    results_dir: Path = option(
+        Path("runs/results"), "Where finished runs are kept: none is done twice.", env="KD_RESULTS_DIR"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        make_grid(self)
+
+
+def make_grid(config: ComparisonConfig, teachers: Sequence[str] = ()) -> Grid:
     """Every method with every student, at every temperature and alpha where the method has such an option.
 
-    Every student is also taught "from labels". Without temperatures, or alphas, a method takes its own default.
+    Every student is also trained with labels alone. Without temperatures, or alphas, a method takes its own default.
+
+    Args:
+        config: what to compare.
+        teachers: the teachers' architectures, where they are known already.
 
     Raises:
-        KdError: there is nothing to compare, or an option that none of the methods has.
+        ConfigError: there is nothing to compare, or an option that none of the methods has.
     """
-    if not students:
-        raise KdError("nothing to compare: give at least one of --students")
-    for option, given in (("temperature", temperatures), ("alpha", alphas)):
-        if given and not any(option in Choice(method).method.options for method in methods):
-            raise KdError(f"none of --methods has a {option}: leave --{option}s away, or add kd")
-    choices = [FROM_LABELS]
-    for method in methods:
-        options = Choice(method).method.options
-        for temperature in temperatures if temperatures and "temperature" in options else [None]:
-            for alpha in alphas if alphas and "alpha" in options else [None]:
-                choices.append(choose(method, {"temperature": temperature, "alpha": alpha}))
+    if not config.students:
+        raise ConfigError("nothing to compare: give at least one of --students")
+    for option_name, given in (("temperature", config.temperatures), ("alpha", config.alphas)):
+        if given and not any(option_name in METHODS[method].options for method in config.methods):
+            raise ConfigError(f"none of --methods has a {option_name}: leave --{option_name}s away, or add kd")
+    methods = [FROM_LABELS]
+    for method in config.methods:
+        options = METHODS[method].options
+        for temperature in config.temperatures if config.temperatures and "temperature" in options else [None]:
+            for alpha in config.alphas if config.alphas and "alpha" in options else [None]:
+                methods.append(MethodConfig(method, temperature=temperature, alpha=alpha))
     cells, refused = [], []
-    for cell in dict.fromkeys(Cell(student, choice) for student in students for choice in choices):
+    for cell in dict.fromkeys(Cell(student, method) for student in config.students for method in methods):
         try:
-            require_possible(cell.choice, cell.student, teachers)
+            require_possible(cell.method, cell.student, teachers)
             cells.append(cell)
         except KdError as error:
             refused.append((cell, str(error)))
-    if all(cell.choice == FROM_LABELS for cell in cells):
+    if all(cell.method.is_baseline for cell in cells):
         reason = refused[0][1] if refused else "give at least one of --methods besides labels"
-        raise KdError(f"nothing to compare with the baseline: {reason}")
+        raise ConfigError(f"nothing to compare with the baseline: {reason}")
     return Grid(tuple(cells), tuple(refused))

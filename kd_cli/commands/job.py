@@ -1,102 +1,275 @@
-"""Where a command works, and what its results say about that: shared by all commands."""
+"""Options -> a checked job: data, networks, method and device. The only room that checks whether they fit together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kd_cli import device
-from kd_cli.checkpoint import Checkpoint, find, load_checkpoint, path_for
-from kd_cli.data import Dataset
-from kd_cli.methods import Choice, require_possible
-from kd_cli.settings import DatasetName, DeviceName, KdError, Role, Spec
+import torch
 
-Result = dict[str, Any]
-"""What a command reports: the content of its ``--json`` document."""
+from kd_cli import __version__
+from kd_cli.commands.results import Model
+from kd_cli.config import (
+    MAX_SEED,
+    ConfigError,
+    DataConfig,
+    KdError,
+    LabelConfig,
+    Role,
+    RunConfig,
+    TeacherConfig,
+    TrainingConfig,
+    Transfer,
+)
+from kd_cli.data import prepared
+from kd_cli.data.batches import BatchSource
+from kd_cli.data.dataset import DataInfo, Dataset, Split
+from kd_cli.data.labels import choose_labels
+from kd_cli.data.seeds import spawn_seeds
+from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, require_possible
+from kd_cli.distillation.objective import build_objective
+from kd_cli.distillation.teacher_outputs import TeacherOutputs
+from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, find_checkpoint, load_checkpoint
+from kd_cli.networks.classifier import build_classifier, count_parameters
+from kd_cli.networks.spec import Spec
+from kd_cli.training import device
+from kd_cli.training.loop import Training
+
+BYTES_PER_PARAMETER = 16
+"""While training: a weight, its gradient, and Adam's two averages, in 32 bits each."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a command works: on which data, in which folders, on which device."""
+class StudentConfig:
+    """All options that decide how a student is trained."""
 
-    dataset: DatasetName
-    data_dir: Path
-    models_dir: Path
-    device: DeviceName
-
-
-def follow(checkpoints: Sequence[Checkpoint], asked: DatasetName) -> DatasetName:
-    """The data set to use: the one asked for, else the one that the checkpoints were trained on."""
-    if asked is DatasetName.auto and checkpoints:
-        return checkpoints[0].metadata.dataset
-    return asked
+    architecture: Spec
+    method: MethodConfig = MethodConfig()
+    teachers: TeacherConfig = TeacherConfig()
+    labels: LabelConfig = LabelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    run: RunConfig = RunConfig()
 
 
-def require_fit(checkpoint: Checkpoint, dataset: Dataset) -> None:
-    """Refuse to use a network on pictures other than those it learnt from.
+@dataclass(frozen=True)
+class Job:
+    """A training run before it starts, checked: its parts fit together, and are on the device that computes."""
+
+    role: Role
+    architecture: Spec
+    method: MethodConfig
+    training: TrainingConfig
+    labels: LabelConfig
+    dataset: Dataset
+    teachers: tuple[Checkpoint, ...] = ()
+
+    def choose_images(self) -> Split:
+        """The training images, with the labels that may be used."""
+        return choose_labels(
+            self.dataset.train, self.labels, self.training.seed, teacher=not self.method.is_baseline
+        )
+
+    def compute_outputs(self) -> TeacherOutputs:
+        """The teachers' outputs for the training images."""
+        classifiers = [teacher.classifier for teacher in self.teachers]
+        return TeacherOutputs(classifiers, self.choose_images(), self.training.always_new)
+
+    def start(self, outputs: TeacherOutputs | None = None) -> Training:
+        """A fresh network and everything that trains it. The same seed gives the same network, whatever the method.
+
+        Args:
+            outputs: the teachers' outputs where they are known already, from a job with the same images.
+        """
+        config = self.training
+        if self.method.is_baseline:
+            outputs, images = None, self.choose_images()
+        else:
+            outputs = outputs or self.compute_outputs()
+            images = outputs.split
+        device.make_repeatable()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spawn_seeds(config.seed).initialisation)
+            network = build_classifier(self.architecture, self.dataset.info).to(self.dataset.device)
+        objective = build_objective(self.method, outputs, network, config.seed)
+        batches = BatchSource(images, config.batch_size, config.seed, config.augment, config.warp)
+        return Training(network, objective, batches, config)
+
+    def options(self) -> dict[str, Any]:
+        """What the run was told, as plain values: for the checkpoint, and for reports."""
+        options: dict[str, Any] = asdict(self.training) | {"method": self.method.method} | self.method.options
+        if self.labels.train_fraction < 1:
+            options |= asdict(self.labels)
+        if self.teachers:
+            options["teachers"] = [str(teacher.path) for teacher in self.teachers]
+        return options
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides what the run computes; equal identities, equal weights."""
+        return {
+            "role": self.role,
+            "architecture": str(self.architecture),
+            "method": self.method.method,
+            **self.method.options,
+            **asdict(self.training),
+            **asdict(self.labels),
+            "dataset": self.dataset.info.name,
+            "data": self.dataset.info.digest,
+            "teachers": [teacher.digest for teacher in self.teachers],
+            "device": self.dataset.device.type,
+            "versions": {"kd": __version__, "torch": torch.__version__},
+        }
+
+
+def resolve_teacher(
+    architecture: Spec, data: DataConfig, training: TrainingConfig, run: RunConfig, ensemble: int = 1
+) -> Job:
+    """The job of a teacher, or of the first of an ensemble, whose members' seeds follow each other.
 
     Raises:
-        KdError: another data set, other classes, or another normalisation.
+        ConfigError: the last member's seed would be too large.
+        KdError: the data set, the device or the memory is not there.
     """
-    metadata = checkpoint.metadata
-    if metadata.dataset is not dataset.name:
-        raise KdError(
-            f"{checkpoint.path} was trained on {metadata.dataset.value}, not on {dataset.name.value}: "
-            f"use --dataset {metadata.dataset.value}, or another checkpoint"
-        )
-    if len(metadata.classes) != len(dataset.classes):
-        raise KdError(
-            f"{checkpoint.path} tells {len(metadata.classes)} classes apart, but {dataset.name.value} has "
-            f"{len(dataset.classes)}: use another checkpoint"
-        )
-    if metadata.normalisation != dataset.normalisation:
-        raise KdError(f"{checkpoint.path} was trained on pictures normalised in another way: train it again")
+    if training.seed + ensemble - 1 > MAX_SEED:
+        raise ConfigError(f"--seed {training.seed} --ensemble {ensemble}: use a smaller seed, the last one is too large")
+    dataset = open_dataset(data, device.select(run.device))
+    _require_memory(architecture, dataset.info)
+    return Job(Role.teacher, architecture, FROM_LABELS, training, LabelConfig(), dataset)
 
 
-def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> list[Checkpoint]:
-    """The data set's teacher, or as many of its ensemble as asked for.
+def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
+    """The job of a student.
+
+    Args:
+        config: its options.
+        needs_teacher: whether to find the data set's teacher although the method needs none.
 
     Raises:
-        KdError: one of them is not there.
+        ConfigError: options that contradict each other.
+        KdError: the data set, a teacher, the device or the memory is not there; or they do not fit together.
     """
-    worker = dataset.test.images.device
+    require_possible(config.method, config.architecture)  # before anything slow
+    where = device.select(config.run.device)
+    given = tuple(load_checkpoint(path, where) for path in config.teachers.teachers)
+    dataset = open_dataset(config.data, where, given)
+    teachers: tuple[Checkpoint, ...] = ()
+    if needs_teacher or not config.method.is_baseline:
+        teachers = given or find_teachers(config.run.models_dir, dataset, config.teachers.ensemble)
+    for teacher in teachers:
+        require_fit(teacher, dataset.info)
+    job = Job(Role.student, config.architecture, config.method, config.training, config.labels, dataset, teachers)
+    return with_student(job, config.architecture, config.method, config.training.seed)
+
+
+def with_student(job: Job, architecture: Spec, method: MethodConfig, seed: int) -> Job:
+    """The same job for another student, method and seed.
+
+    Raises:
+        KdError: they cannot go together.
+    """
+    require_possible(method, architecture, [teacher.metadata.architecture for teacher in job.teachers])
+    _require_labels(method, job.labels)
+    _require_memory(architecture, job.dataset.info)
+    return replace(job, architecture=architecture, method=method, training=replace(job.training, seed=seed))
+
+
+def open_dataset(
+    data: DataConfig, where: torch.device, checkpoints: Sequence[Checkpoint] = (), train: bool = True
+) -> Dataset:
+    """The data set that was asked for, else the one that the checkpoints were trained on, on a device.
+
+    Raises:
+        KdError: it cannot be had.
+    """
+    if data.dataset == "auto" and checkpoints:
+        data = replace(data, dataset=checkpoints[0].metadata.data.name)
+    return prepared.load(data, train).to(where)
+
+
+def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) -> tuple[Dataset, list[Checkpoint]]:
+    """The test images, and the given checkpoints or, without any, the data set's teacher and student.
+
+    Raises:
+        KdError: one of them is not there, or they do not fit together.
+    """
+    where = device.select(run.device)
+    checkpoints = [load_checkpoint(path, where) for path in paths]
+    dataset = open_dataset(data, where, checkpoints, train=False)
+    if not checkpoints:
+        found = [find_checkpoint(run.models_dir, dataset.info.name, role) for role in Role]
+        checkpoints = [load_checkpoint(path, where) for path in found]
+    for checkpoint in checkpoints:
+        require_fit(checkpoint, dataset.info)
+    return dataset, checkpoints
+
+
+def require_fit(checkpoint: Checkpoint, data: DataInfo) -> None:
+    """Refuse to use a network on images other than those it was trained on.
+
+    Raises:
+        KdError: another data set, another number of classes, or images of another shape.
+    """
+    own = checkpoint.metadata.data
+    if own.name != data.name:
+        raise KdError(
+            f"{checkpoint.path} was trained on {own.name}, not on {data.name}: "
+            f"use --dataset {own.name}, or another checkpoint"
+        )
+    if len(own.classes) != len(data.classes):
+        raise KdError(
+            f"{checkpoint.path} tells {len(own.classes)} classes apart, but {data.name} has "
+            f"{len(data.classes)}: use another checkpoint"
+        )
+    if own.shape != data.shape:
+        raise KdError(f"{checkpoint.path} takes images of shape {own.shape}, not {data.shape}: use another checkpoint")
+
+
+def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> tuple[Checkpoint, ...]:
+    """The data set's teacher, or as many members of its ensemble as asked for.
+
+    Raises:
+        KdError: one of them is not there, or they are not of one ensemble.
+    """
     if ensemble == 1:
-        return [load_checkpoint(find(models_dir, dataset.name, Role.teacher), worker)]
-    first = path_for(models_dir, dataset.name, Role.teacher)
+        return (load_checkpoint(find_checkpoint(models_dir, dataset.info.name, Role.teacher), dataset.device),)
+    first = checkpoint_path(models_dir, dataset.info.name, Role.teacher)
     paths = [member_path(first, number) for number in range(1, ensemble + 1)]
+    retrain = f"run kd train-teacher --ensemble {ensemble} first"
     for path in paths:
         if not path.exists():
-            raise KdError(f"no teacher {path}: run kd train-teacher --ensemble {ensemble} first")
-    return [load_checkpoint(path, worker) for path in paths]
-
-
-def require_teachers(choice: Choice, student: Spec, teachers: Sequence[Checkpoint], dataset: Dataset) -> None:
-    """Refuse teachers that a method, or this data set, has no use for.
-
-    Raises:
-        KdError: another data set or another number of classes; several teachers, or no maps, where it matters.
-    """
-    for teacher in teachers:
-        require_fit(teacher, dataset)
-    require_possible(choice, student, [teacher.metadata.architecture for teacher in teachers])
+            raise KdError(f"no teacher {path}: {retrain}")
+    teachers = tuple(load_checkpoint(path, dataset.device) for path in paths)
+    ensembles = [teacher.metadata.ensemble for teacher in teachers]
+    for path, own in zip(paths, ensembles, strict=True):
+        if own is None or ensembles[0] is None or own.identifier != ensembles[0].identifier:
+            raise KdError(f"{path} is not of one ensemble with {paths[0]}: {retrain}")
+    return teachers
 
 
 def member_path(first: Path, number: int) -> Path:
-    """Where the members of an ensemble are: teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
+    """The files of an ensemble's members: teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
     return first if number == 1 else first.with_stem(f"{first.stem}-{number}")
 
 
-def identify(checkpoint: Checkpoint) -> Result:
-    """What every report says of a network that it speaks of."""
-    return {
-        "role": checkpoint.metadata.role.value,
-        "checkpoint": str(checkpoint.path),
-        "shipped": checkpoint.shipped,
-        "architecture": checkpoint.metadata.architecture,
-        "method": checkpoint.metadata.method,
-    }
+def describe_model(checkpoint: Checkpoint) -> Model:
+    """What every result says of a network that it speaks of."""
+    return Model(
+        role=checkpoint.metadata.role.value,
+        checkpoint=str(checkpoint.path),
+        shipped=checkpoint.shipped,
+        architecture=checkpoint.metadata.architecture,
+        method=checkpoint.metadata.method,
+    )
 
 
-def heading(dataset: Dataset) -> Result:
-    """What every report begins with: the data set and the device."""
-    return {"dataset": dataset.name.value} | device.describe(dataset.test.images.device)
+def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:
+    if method.row.needs_labels and labels.train_fraction < 1 and labels.transfer is Transfer.all:
+        raise ConfigError(
+            f"{method.method} needs the label of every image: use --transfer labelled, or a method such as kd"
+        )
+
+
+def _require_memory(architecture: Spec, data: DataInfo) -> None:
+    with torch.device("meta"):
+        parameters = count_parameters(build_classifier(architecture, data))
+    device.require_memory(BYTES_PER_PARAMETER * parameters, f"training {architecture} ({parameters:,} parameters)")

@@ -1,94 +1,72 @@
-"""What the runs of a comparison are and come to, and where those that are done are kept, so that none is done twice."""
+"""Where the finished runs of comparisons are kept, so that none is carried out twice."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from kd_cli import __version__
-from kd_cli.context import Place
+from kd_cli.commands.job import Job, with_student
+from kd_cli.commands.results import RunMeasures
+from kd_cli.commands.runs import Run
 from kd_cli.files import write_atomically
-from kd_cli.grid import Cell
-from kd_cli.settings import LabelBudget, TrainingSettings
+
+COMPUTING = ("config.py", "data", "networks", "training", "distillation", "evaluation", "commands/runs.py")
+"""The parts of the program whose code decides what a run comes to."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training run of a comparison: a cell with a seed."""
+class RunStore:
+    """A folder of finished runs, one JSON file each, named after the run and a digest of all that decides it.
 
-    cell: Cell
-    seed: int
+    Args:
+        folder: where.
+        job: what all runs have in common.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.cell}, seed {self.seed}"
+    def __init__(self, folder: Path, job: Job) -> None:
+        self.folder, self.job = folder, job
 
-
-@dataclass(frozen=True)
-class Conditions:
-    """What all runs of a comparison have in common."""
-
-    place: Place
-    settings: TrainingSettings
-    budget: LabelBudget
-    teachers: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to on the test set, or why it came to nothing."""
-
-    run: Run
-    measures: dict[str, float] | None
-    error: str | None = None
-
-
-class Archive:
-    """A folder of finished runs, one JSON file each, named after what the run is and a hash of all that decides it."""
-
-    def __init__(self, folder: Path, conditions: Conditions) -> None:
-        self.folder = folder
-        settings = {key: value for key, value in asdict(conditions.settings).items() if key != "seed"}
-        self.common = {
-            "dataset": conditions.place.dataset.value,
-            "device": conditions.place.device.value,
-            "settings": settings,
-            "budget": asdict(conditions.budget),
-            "teachers": [hashlib.sha256(path.read_bytes()).hexdigest() for path in conditions.teachers],
-            "versions": {"kd": __version__, "torch": torch.__version__},
-        }
-
-    def find(self, run: Run) -> Outcome | None:
-        """The outcome of a run that was finished earlier under the same conditions."""
+    def find(self, run: Run) -> RunMeasures | None:
+        """The measures of a run that was finished earlier with the same data, teachers, options and program."""
         try:
             record = json.loads(self._path(run).read_text("utf-8"))
             if record["identity"] != self._identity(run):
                 return None
-            return Outcome(run, {name: float(value) for name, value in record["measures"].items()})
+            return RunMeasures(**record["measures"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # not there, or cut off, or foreign: it is done again
+            return None  # not there, or cut off, or foreign: it is carried out again
 
-    def keep(self, outcome: Outcome) -> None:
-        """Save the outcome of a finished run.
+    def keep(self, run: Run, measures: RunMeasures) -> None:
+        """Save the measures of a finished run.
 
         Raises:
             KdError: the file cannot be written.
         """
-        record = {"identity": self._identity(outcome.run), "measures": outcome.measures}
-        write_atomically(self._path(outcome.run), json.dumps(record, indent=2).encode())
+        record = {"identity": self._identity(run), "measures": asdict(measures)}
+        write_atomically(self._path(run), json.dumps(record, indent=2).encode())
 
     def _identity(self, run: Run) -> dict[str, Any]:
         """Everything that decides how a run ends; for the baseline too the teachers, with which it may agree."""
-        choice = run.cell.choice
-        method = {"method": choice.name.value, "options": choice.values}
-        identity = {**self.common, **method, "student": str(run.cell.student), "seed": run.seed}
-        plain: dict[str, Any] = json.loads(json.dumps(identity))  # as it reads in a file: enumerations are words there
+        job = with_student(self.job, run.cell.student, run.cell.method, run.seed)
+        identity = job.identity() | {"source": source_digest()}
+        plain: dict[str, Any] = json.loads(json.dumps(identity))  # as it reads in a file
         return plain
 
     def _path(self, run: Run) -> Path:
-        identity = self._identity(run)
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        name = f"{run.cell.student}-{run.cell.choice.name.value}-seed{run.seed}-{digest}.json"
-        return self.folder / str(identity["dataset"]) / name
+        identity = json.dumps(self._identity(run), sort_keys=True)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        name = f"{run.cell.student}-{run.cell.method.method}-seed{run.seed}-{digest}.json"
+        return self.folder / self.job.dataset.info.name / name
+
+
+@cache
+def source_digest() -> str:
+    """A SHA-256 of the code that computes a run: an edited loss must not find the runs of the old one."""
+    package = Path(__file__).parents[1]
+    files = [file for part in COMPUTING for file in sorted([package / part, *(package / part).rglob("*.py")])]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,36 +1,34 @@
-"""A picture of a handwritten digit -> a 28x28 picture as MNIST's makers would have made it -> probabilities.
+"""An image of a handwritten digit -> a 28x28 image as MNIST's makers would have made it.
 
-LeCun et al. describe how: the ink, white on black, is scaled with its proportions into 20x20 pixels, and the result is
-placed in 28x28 so that its centre of mass is in the middle.
+LeCun et al. 1998 ("Gradient-Based Learning Applied to Document Recognition", section III) describe how: the ink, white
+on black, is scaled with its proportions into 20x20 pixels, and the result is placed in 28x28 so that its centre of mass
+is in the middle.
 """
 
 import io
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from kd_cli.checkpoint import Checkpoint
-from kd_cli.data import IMAGE_SIZE
-from kd_cli.ink import find_ink
-from kd_cli.networks import compute_logits
-from kd_cli.pictures import read_page
-from kd_cli.settings import KdError
+from kd_cli.config import KdError
+from kd_cli.digits.decode import Pixels, read_page
+from kd_cli.digits.ink import find_ink
 
-Pixels = NDArray[np.float32]
-Picture = NDArray[np.uint8]
+Image28 = NDArray[np.uint8]
+"""A digit as MNIST has them, (28, 28): 0 is paper, 255 is ink."""
+
+IMAGE_SIZE = 28
 
 INK_BOX = 20
 """Side, in pixels, of the square into which the ink is scaled."""
 
 INK_LEVEL = 0.25
-"""Share of full ink from which a pixel counts as ink when the picture is cropped."""
+"""Share of full ink from which a pixel counts as ink when the image is cropped."""
 
 STROKES = (1.8, 3.0)
 """Pixels of 28: strokes thinner or thicker on average are brought to this; seven in ten of MNIST's lie within."""
@@ -45,34 +43,25 @@ LARGEST_STDIN = 64 * 2**20
 """Bytes taken from standard input at most."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What a network makes of a picture: the most probable class, its probability, and all probabilities."""
-
-    class_index: int
-    confidence: float
-    probabilities: list[float]
-
-
-def read_picture(file: str) -> Picture:
-    """Read an image file as a 28x28 picture like those that the networks learnt from: white ink on black.
+def read_image(file: str) -> Image28:
+    """Read an image file as a 28x28 image like those of MNIST: white ink on black.
 
     Args:
         file: its path, or ``-`` for standard input.
 
     Raises:
-        KdError: there is no such file, it is no picture, it is damaged, too large, or blank.
+        KdError: there is no such file, it is not an image, it is damaged, too large, or blank.
     """
     if file == STDIN:
         content = sys.stdin.buffer.read(LARGEST_STDIN + 1)
         if len(content) > LARGEST_STDIN:
-            raise KdError(f"cannot read standard input: more than {LARGEST_STDIN >> 20} MB; make the picture smaller")
+            raise KdError(f"cannot read standard input: more than {LARGEST_STDIN >> 20} MB; make the image smaller")
         return read_source(io.BytesIO(content), "standard input")
     return read_source(Path(file), file)
 
 
-def read_source(source: Path | BinaryIO, name: str) -> Picture:
-    """Read a picture from a path, or from an open file that can be sought in, as `read_picture` does.
+def read_source(source: Path | BinaryIO, name: str) -> Image28:
+    """Read an image from a path, or from an open file that can be sought in, as `read_image` does.
 
     Raises:
         KdError: likewise; the message calls it ``name``.
@@ -80,24 +69,24 @@ def read_source(source: Path | BinaryIO, name: str) -> Picture:
     page = read_page(source, name)
     try:
         return from_page(page)
-    except KdError:
-        raise KdError(f"{name} is blank: use a picture with a digit in it") from None
+    except KdError as error:
+        raise KdError(f"{name} is blank: use an image with a digit in it") from error
 
 
-def from_page(page: Pixels) -> Picture:
-    """What MNIST's makers would have made of a page, (height, width, 3), RGB from 0 to 1: uint8, (28, 28).
+def from_page(page: Pixels) -> Image28:
+    """What MNIST's makers would have made of a page, (height, width, 3), RGB from 0 to 1.
 
     Raises:
         KdError: the page is blank.
     """
     if page.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
-        for picture in (page.mean(axis=2), 1 - page.mean(axis=2)):
-            if _is_like_mnist(picture):
-                return _to_bytes(picture)
+        for image in (page.mean(axis=2), 1 - page.mean(axis=2)):
+            if _is_like_mnist(image):
+                return _to_bytes(image)
     return like_mnist(find_ink(page))
 
 
-def like_mnist(ink: Pixels) -> Picture:
+def like_mnist(ink: Pixels) -> Image28:
     """Crop to the ink, scale it into 20x20 with its proportions, and centre it by mass in 28x28.
 
     Args:
@@ -107,31 +96,19 @@ def like_mnist(ink: Pixels) -> Picture:
     fine = _fit(cropped, int(np.clip(max(cropped.shape), *FINE_SIDES)))
     scaled = _fit(_crop(_normalise_strokes(fine)), INK_BOX)
     height, width = scaled.shape
-    picture: Pixels = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    image: Pixels = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
     top, left = (_corner(scaled.sum(axis=axis), IMAGE_SIZE) for axis in (1, 0))
-    picture[top : top + height, left : left + width] = scaled
-    return _to_bytes(picture)
+    image[top : top + height, left : left + width] = scaled
+    return _to_bytes(image)
 
 
-def classify(checkpoint: Checkpoint, pictures: Picture) -> list[Reading]:
-    """Read pictures, (N, 28, 28), with one network."""
-    device = next(checkpoint.network.parameters()).device
-    images = torch.from_numpy(pictures).to(device)
-    with torch.inference_mode():
-        logits = compute_logits(checkpoint.network, images, checkpoint.metadata.normalisation)
-    probabilities = logits.cpu().double().softmax(dim=1)
-    confidence, classes = probabilities.max(dim=1)
-    rows = zip(classes.tolist(), confidence.tolist(), probabilities.tolist(), strict=True)
-    return [Reading(*row) for row in rows]
-
-
-def _is_like_mnist(picture: Pixels) -> bool:
-    """Whether a 28x28 picture is what `like_mnist` gives already: a black border, and the ink centred in 20x20."""
-    rows, columns = (np.nonzero(picture.any(axis=axis))[0] for axis in (1, 0))
-    if not len(rows) or picture.max() < 0.5 or max(np.ptp(rows), np.ptp(columns)) >= INK_BOX:
+def _is_like_mnist(image: Pixels) -> bool:
+    """Whether a 28x28 image is what `like_mnist` gives already: a black border, and the ink centred in 20x20."""
+    rows, columns = (np.nonzero(image.any(axis=axis))[0] for axis in (1, 0))
+    if not len(rows) or image.max() < 0.5 or max(np.ptp(rows), np.ptp(columns)) >= INK_BOX:
         return False
     starts = (
-        _corner(picture.sum(axis=axis)[span[0] : span[-1] + 1], IMAGE_SIZE) for axis, span in ((1, rows), (0, columns))
+        _corner(image.sum(axis=axis)[span[0] : span[-1] + 1], IMAGE_SIZE) for axis, span in ((1, rows), (0, columns))
     )
     return all(abs(start - span[0]) <= 1 for start, span in zip(starts, (rows, columns), strict=True))
 
@@ -142,7 +119,7 @@ def _crop(ink: Pixels) -> Pixels:
 
 
 def _fit(ink: Pixels, side: int) -> Pixels:
-    """Scale so that the longer side is ``side`` pixels."""
+    """Scale with its proportions, so that the longer side is ``side`` pixels."""
     scale = side / max(ink.shape)
     height, width = (max(1, round(length * scale)) for length in ink.shape)
     resampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
@@ -151,18 +128,18 @@ def _fit(ink: Pixels, side: int) -> Pixels:
 
 
 def _normalise_strokes(ink: Pixels) -> Pixels:
-    """Make strokes thicker or thinner where they are beyond what MNIST has, by moving the ink's outline."""
+    """Make strokes that are thinner or thicker than MNIST's thicker or thinner, by moving the ink's outline."""
     unit = max(ink.shape) / INK_BOX
     ink = np.pad(ink, round(unit * STROKES[0]))  # room for strokes to grow
     inside = ink > 0.5 * ink.max()
     depth = ndimage.distance_transform_edt(inside)
     # Across a stroke the depth rises from 1 to half the width and falls again: on average, half more than a quarter.
     width = 4 * (float(depth[inside].mean()) - 0.5) / unit
-    wanted = float(np.clip(width, *STROKES))
-    if wanted == width:
+    target = float(np.clip(width, *STROKES))
+    if target == width:
         return ink
     outline = np.where(inside, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~inside)) / unit
-    moved: Pixels = (outline + (wanted - width) / 2 + 0.5).clip(0, 1).astype(np.float32)
+    moved: Pixels = (outline + (target - width) / 2 + 0.5).clip(0, 1).astype(np.float32)
     return moved
 
 
@@ -175,6 +152,6 @@ def _corner(mass: Pixels, size: int) -> int:
     return int(np.clip(round((size + 1) / 2 - centre), 0, size - len(mass)))
 
 
-def _to_bytes(picture: Pixels) -> Picture:
-    rounded: Picture = (picture * 255).round().astype(np.uint8)
+def _to_bytes(image: Pixels) -> Image28:
+    rounded: Image28 = (image * 255).round().astype(np.uint8)
     return rounded

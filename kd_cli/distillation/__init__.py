@@ -1,1 +1,1 @@
-"""Distillation: the methods, their losses, and the teacher outputs that a student learns from."""
+"""Distillation: the methods, their losses, and the outputs of teachers that a student is trained with."""

@@ -1,39 +1,30 @@
 """The distillation methods by name: their papers, what they read from the networks, their options and defaults.
 
-Free of torch, so that the command line can refuse what cannot work before anything slow is imported.
+Free of torch, so that the command line can refuse what cannot work before anything slow is imported. A new method is a
+row here, and the function in `losses` or the module in `projections` that the row names.
 
 The default weights are the papers' own for CIFAR-100, or, where a paper has none for a single training stage (FitNets,
 PKT, VID, CC), those of the comparison in Tian et al. 2020, section 4.
 """
 
+import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
-from kd_cli.settings import KdError, Spec
+from kd_cli.config import Config, ConfigError, KdError, option
+from kd_cli.networks.spec import Spec
 
+OPTION_SYMBOLS = {"temperature": "T"}
+"""How an option is shown where its name would be long."""
 
-class MethodName(str, Enum):
-    """What ``--method`` accepts."""
-
-    labels = "labels"
-    kl = "kl"
-    kd = "kd"
-    mse = "mse"
-    dkd = "dkd"
-    dist = "dist"
-    logit_std = "logit-std"
-    fitnet = "fitnet"
-    at = "at"
-    sp = "sp"
-    rkd = "rkd"
-    pkt = "pkt"
-    cc = "cc"
-    vid = "vid"
-    crd = "crd"
+WEIGHTS = ("alpha", "weight", "beta")
+"""The options that multiply a method's terms. All others are arguments of its loss."""
 
 
-class Tap(str, Enum):
+class FeatureLevel(Enum):
     """Where a method reads the networks."""
 
     nothing = "nothing"
@@ -48,107 +39,205 @@ class Tap(str, Enum):
 class Method:
     """A way to distil.
 
-    ``options`` maps the names of its options to their defaults. ``labels`` is the weight of the cross-entropy with the
-    hard labels beside it; None where `alpha` decides.
+    Attributes:
+        short: authors and year, or a few words where there is no paper.
+        title: of the paper.
+        equation: where the loss stands in the paper.
+        reads: where the loss reads student and teacher.
+        label_weight: weight of the cross-entropy with the labels; None where `alpha` decides.
+        options: the names of the method's options, fields of `MethodConfig`, and their defaults.
+        loss: the name of its function in `losses`, or of its module in `projections`.
+        needs_labels: whether the loss itself reads the labels.
+        averages: what of several teachers is averaged.
     """
 
-    source: str
-    tap: Tap
-    labels: float | None
-    options: Mapping[str, float]
+    short: str
+    title: str
+    equation: str
+    reads: FeatureLevel
+    label_weight: float | None
+    loss: str
+    options: Mapping[str, float] = field(default_factory=dict)
+    needs_labels: bool = False
+    averages: Literal["probabilities", "logits"] = "probabilities"
+
+    @property
+    def paper(self) -> str:
+        """Authors, year and title."""
+        return f'{self.short}, "{self.title}"' if self.title else self.short
 
 
-METHODS: Mapping[MethodName, Method] = {
-    MethodName.labels: Method("labels alone, no teacher", Tap.nothing, 1, {}),
-    MethodName.kl: Method("plain KL, T = 1, no labels", Tap.logits, 0, {}),
-    MethodName.kd: Method("Hinton et al. 2015", Tap.logits, None, {"temperature": 4, "alpha": 0.9}),
-    MethodName.mse: Method("Ba & Caruana 2014", Tap.logits, 0, {"weight": 1}),
-    MethodName.dkd: Method("Zhao et al. 2022", Tap.logits, 1, {"temperature": 4, "weight": 1, "beta": 8}),
-    MethodName.dist: Method("Huang et al. 2022", Tap.logits, 1, {"temperature": 4, "weight": 2, "beta": 2}),
-    MethodName.logit_std: Method("Sun et al. 2024", Tap.logits, 0.1, {"temperature": 2, "weight": 9}),
-    MethodName.fitnet: Method("Romero et al. 2015", Tap.penultimate, 1, {"weight": 100}),
-    MethodName.at: Method("Zagoruyko & Komodakis 2017", Tap.maps, 1, {"weight": 1000}),
-    MethodName.sp: Method("Tung & Mori 2019", Tap.penultimate, 1, {"weight": 3000}),
-    MethodName.rkd: Method("Park et al. 2019", Tap.penultimate, 1, {"weight": 25, "beta": 50}),
-    MethodName.pkt: Method("Passalis & Tefas 2018", Tap.penultimate, 1, {"weight": 30_000}),
-    MethodName.cc: Method("Peng et al. 2019", Tap.penultimate, 1, {"weight": 0.02}),
-    MethodName.vid: Method("Ahn et al. 2019", Tap.penultimate, 1, {"weight": 1}),
-    MethodName.crd: Method("Tian et al. 2020", Tap.penultimate, 1, {"weight": 0.8}),
+_LOGITS, _PENULTIMATE, _MAPS = FeatureLevel.logits, FeatureLevel.penultimate, FeatureLevel.maps
+
+# fmt: off
+METHODS: Mapping[str, Method] = {
+    "labels": Method(
+        "labels alone, no teacher", "", "",
+        FeatureLevel.nothing, 1, ""),
+    "kl": Method(
+        "plain KL, T = 1, no labels", "", "",
+        _LOGITS, 0, "soft_target_loss"),
+    "kd": Method(
+        "Hinton et al. 2015", "Distilling the Knowledge in a Neural Network", "section 2",
+        _LOGITS, None, "soft_target_loss", {"temperature": 4, "alpha": 0.9}),
+    "mse": Method(
+        "Ba & Caruana 2014", "Do Deep Nets Really Need to be Deep?", "equation 1",
+        _LOGITS, 0, "logit_matching_loss", {"weight": 1}, averages="logits"),
+    "dkd": Method(
+        "Zhao et al. 2022", "Decoupled Knowledge Distillation", "equations 6 and 7",
+        _LOGITS, 1, "decoupled_losses", {"temperature": 4, "weight": 1, "beta": 8}, needs_labels=True),
+    "dist": Method(
+        "Huang et al. 2022", "Knowledge Distillation from A Stronger Teacher", "equations 8 and 9",
+        _LOGITS, 1, "relation_losses", {"temperature": 4, "weight": 2, "beta": 2}),
+    "logit-std": Method(
+        "Sun et al. 2024", "Logit Standardization in Knowledge Distillation", "algorithm 1",
+        _LOGITS, 0.1, "standardised_soft_target_loss", {"temperature": 2, "weight": 9}),
+    "fitnet": Method(
+        "Romero et al. 2015", "FitNets: Hints for Thin Deep Nets", "equation 3",
+        _PENULTIMATE, 1, "Hint", {"weight": 100}),
+    "at": Method(
+        "Zagoruyko & Komodakis 2017", "Paying More Attention to Attention", "section 3.1, equation 2",
+        _MAPS, 1, "attention_loss", {"weight": 1000}),
+    "sp": Method(
+        "Tung & Mori 2019", "Similarity-Preserving Knowledge Distillation", "equations 1 to 4",
+        _PENULTIMATE, 1, "similarity_loss", {"weight": 3000}),
+    "rkd": Method(
+        "Park et al. 2019", "Relational Knowledge Distillation", "equations 4 to 8",
+        _PENULTIMATE, 1, "relational_losses", {"weight": 25, "beta": 50}),
+    "pkt": Method(
+        "Passalis & Tefas 2018", "Learning Deep Representations with Probabilistic Knowledge Transfer",
+        "equations 3 to 9", _PENULTIMATE, 1, "probability_transfer_loss", {"weight": 30_000}),
+    "cc": Method(
+        "Peng et al. 2019", "Correlation Congruence for Knowledge Distillation", "equations 5 and 8",
+        _PENULTIMATE, 1, "correlation_loss", {"weight": 0.02}),
+    "vid": Method(
+        "Ahn et al. 2019", "Variational Information Distillation for Knowledge Transfer", "equation 5",
+        _PENULTIMATE, 1, "Variational", {"weight": 1}),
+    "crd": Method(
+        "Tian et al. 2020", "Contrastive Representation Distillation", "equations 10, 17 and 18",
+        _PENULTIMATE, 1, "Contrast", {"weight": 0.8}),
 }
+# fmt: on
+
+
+def find_method(name: str) -> Method:
+    """The method of this name.
+
+    Raises:
+        ConfigError: there is none; names all methods, and the most similar one.
+    """
+    if name not in METHODS:
+        similar = difflib.get_close_matches(name, METHODS, 1)
+        hint = f"did you mean {similar[0]}? There are " if similar else "use "
+        raise ConfigError(f"unknown method {name!r}: {hint}{', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def describe_options(options: Mapping[str, float]) -> str:
+    """A method's options as tables show them, e.g. ``T 4, alpha 0.9``."""
+    return ", ".join(f"{OPTION_SYMBOLS.get(name, name)} {value:g}" for name, value in options.items())
+
+
+def _help(text: str, name: str) -> str:
+    """The help of an option that has a default for each method."""
+    defaults = [f"{method} {row.options[name]:g}" for method, row in METHODS.items() if name in row.options]
+    return f"{text} Default: {', '.join(defaults)}."
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A method with a value for each of its options, e.g. kd at temperature 4 and alpha 0.9."""
+class MethodConfig(Config):
+    """A method with a value for each of its options; None stands for its default, and then is None no more.
 
-    name: MethodName
-    options: tuple[tuple[str, float], ...] = ()
+    At `alpha` 0 the teacher has no weight, so that is the baseline: `FROM_LABELS`.
+
+    Raises:
+        ConfigError: there is no such method, it has no such option, or a value is out of bounds.
+    """
+
+    method: str = option("kd", f"How to distil: {', '.join(METHODS)}. The baseline is labels.", metavar="NAME")
+    temperature: float | None = option(None, _help("Softness of the targets.", "temperature"), above=0)
+    alpha: float | None = option(
+        None, _help("Teacher's share of the loss; 0: labels alone.", "alpha"), minimum=0, maximum=1
+    )
+    weight: float | None = option(None, _help("Weight of the method's (first) loss.", "weight"), above=0)
+    beta: float | None = option(None, _help("Weight of its second loss.", "beta"), above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        defaults = find_method(self.method).options
+        for name in self.options.keys() - defaults.keys():
+            takers = ", ".join(method for method, row in METHODS.items() if name in row.options)
+            own = ", ".join(f"--{own}" for own in defaults) or "none"
+            raise ConfigError(f"{self.method} has no --{name} (its options: {own}): leave it out, or use {takers}")
+        values = {**defaults, **self.options}
+        if values.get("alpha") == 0:
+            object.__setattr__(self, "method", "labels")
+            values = {}
+        for name in _OPTIONS:
+            object.__setattr__(self, name, float(values[name]) if name in values else None)
 
     @property
-    def method(self) -> Method:
+    def row(self) -> Method:
         """What is known of the method itself."""
-        return METHODS[self.name]
+        return METHODS[self.method]
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The method's options by name."""
+        values = {name: getattr(self, name) for name in _OPTIONS}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def arguments(self) -> dict[str, float]:
+        """The options that the method's loss takes as arguments."""
+        return {name: value for name, value in self.options.items() if name not in WEIGHTS}
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Weights of the method's first and second term."""
+        options = self.options
+        return options.get("alpha", options.get("weight", 1.0)), options.get("beta", 1.0)
 
     @property
     def label_weight(self) -> float:
-        """Weight of the cross-entropy with the hard labels."""
-        return 1 - self.values["alpha"] if self.method.labels is None else self.method.labels
+        """Weight of the cross-entropy with the labels."""
+        return 1 - self.options["alpha"] if self.row.label_weight is None else self.row.label_weight
 
     @property
-    def values(self) -> dict[str, float]:
-        """The options by name."""
-        return dict(self.options)
+    def is_baseline(self) -> bool:
+        """Whether the student is trained with labels alone, without a teacher."""
+        return self.row.reads is FeatureLevel.nothing
 
     def __str__(self) -> str:
-        shown = {"temperature": "T"}
-        details = ", ".join(f"{shown.get(name, name)} {value:g}" for name, value in self.options)
-        return f"{self.name.value} ({details})" if details else self.name.value
+        return f"{self.method} ({describe_options(self.options)})" if self.options else self.method
 
 
-FROM_LABELS = Choice(MethodName.labels)
+_OPTIONS = tuple(each.name for each in dataclasses.fields(MethodConfig) if each.name != "method")
+
+FROM_LABELS = MethodConfig("labels")
 """The baseline of every claim about distillation."""
 
 
-def choose(name: MethodName, given: Mapping[str, float | None]) -> Choice:
-    """A method with the options given (None: not given) and its own defaults for the others.
-
-    The teacher has no weight at `alpha` 0, so that is the baseline.
-
-    Raises:
-        KdError: the method has no such option; names the methods that do.
-    """
-    defaults = METHODS[name].options
-    chosen = {option: value for option, value in given.items() if value is not None}
-    for option in chosen:
-        if option not in defaults:
-            takers = ", ".join(other.value for other, method in METHODS.items() if option in method.options)
-            own = ", ".join(f"--{own}" for own in defaults) or "none"
-            raise KdError(f"{name.value} has no --{option} (its options: {own}): leave it away, or use {takers}")
-    if chosen.get("alpha") == 0:
-        return FROM_LABELS
-    return Choice(name, tuple({**defaults, **chosen}.items()))
-
-
-def require_possible(choice: Choice, student: Spec, teachers: Sequence[str] = ()) -> None:
+def require_possible(config: MethodConfig, student: Spec, teachers: Sequence[str] = ()) -> None:
     """Refuse a pair of networks that a method cannot work on.
 
     Args:
-        choice: the method.
+        config: the method.
         student: the student's architecture.
         teachers: the teachers' architectures, where they are known already.
 
     Raises:
         KdError: names a student, a teacher or a method that does work.
     """
-    name, tap = choice.name.value, choice.method.tap
-    if tap is Tap.maps and student.family != "cnn":
+    name, level = config.method, config.row.reads
+    if level is FeatureLevel.maps and student.family != "cnn":
         raise KdError(f"{name} compares spatial maps, and {student} has none: use a student such as cnn-8, or kd")
     for teacher in teachers:
-        if tap is Tap.maps and not teacher.startswith("cnn-"):
+        if level is FeatureLevel.maps and not teacher.startswith("cnn-"):
             raise KdError(
                 f"{name} compares spatial maps, and the teacher, {teacher}, has none: train a cnn-32, or use kd"
             )
-    if tap in (Tap.penultimate, Tap.maps) and len(teachers) > 1:
+    if level in (FeatureLevel.penultimate, FeatureLevel.maps) and len(teachers) > 1:
         raise KdError(
             f"{name} compares features with those of one teacher, not of {len(teachers)}: give one, or use kd"
         )

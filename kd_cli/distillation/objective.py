@@ -1,216 +1,121 @@
-"""What a training step minimises: labels alone, or labels and a distillation loss bound to its teacher.
+"""What a distillation minimises: a method's loss between student and teacher, and the cross-entropy with the labels.
 
-An objective is a callable ``objective(network, batch) -> Step``. It owns what the teacher says and the layers that only
-training needs (projections), so that the training loop need not know what distillation is. An objective with such
-layers is a module, and the loop trains its parameters together with the network's. (The idea of a task that owns its
-criterion and teacher is timm's.)
+A method is a row in `methods` and the function in `losses`, or the module in `projections`, that the row names.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Variable
 from torch.nn import functional as F
 
-from kd_cli import graded, losses
-from kd_cli.batches import Batch
-from kd_cli.graded import Graded
-from kd_cli.labels import NO_LABEL
-from kd_cli.methods import Choice, MethodName, Tap
-from kd_cli.networks import Network
-from kd_cli.projections import Contrast, Hint, Variational
-from kd_cli.teaching import Teacher, Teaching, read
+from kd_cli.data.batches import Batch
+from kd_cli.data.dataset import to_pixels
+from kd_cli.data.labels import NO_LABEL
+from kd_cli.data.seeds import spawn_seeds
+from kd_cli.distillation import losses, projections
+from kd_cli.distillation.methods import FeatureLevel, MethodConfig
+from kd_cli.distillation.projections import FeatureSizes
+from kd_cli.distillation.teacher_outputs import Outputs, TeacherOutputs, read_features
+from kd_cli.training.objective import Objective, Step, label_objective
+
+Loss = Callable[..., Any]
+"""(student's tensor, teacher's tensor, the method's arguments) -> one term, or a tuple of two."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step's logits, (B, classes), the scalar to minimise, and the weighted terms that it is the sum of.
+class Distillation(nn.Module):
+    """The objective of a method. Its parameters are those of the method's own layers, if it has any.
 
-    ``gradient`` is the loss's with respect to the logits, where it is known already; the loss then has no history.
+    Args:
+        config: the method.
+        teacher: the teacher's outputs at the level that the method reads.
+        loss: the method's function, or its module.
+        all_labelled: whether every training image has a label.
     """
 
-    logits: Tensor
-    loss: Tensor
-    terms: dict[str, Tensor]
-    gradient: Tensor | None = None
+    def __init__(self, config: MethodConfig, teacher: Outputs, loss: Loss, all_labelled: bool) -> None:
+        super().__init__()
+        self.row, self.teacher, self.loss, self.all_labelled = config.row, teacher, loss, all_labelled
+        self.arguments, self.weights, self.label_weight = config.arguments, config.weights, config.label_weight
 
-    def backward(self) -> None:
-        """Add the loss's gradient to that of every parameter."""
-        if self.gradient is None:
-            self.loss.backward()
+    def forward(self, network: nn.Module, batch: Batch) -> Step:
+        """One forward pass of the student, compared with the teacher and with the labels."""
+        student, logits = self._read(network, batch.images)
+        arguments: dict[str, float | Tensor] = {**self.arguments}
+        if self.row.needs_labels:
+            arguments["labels"] = batch.labels
+        if isinstance(self.loss, nn.Module):
+            arguments["index"] = batch.index
+        parts = self.loss(student, self.teacher(batch), **arguments)
+        if isinstance(parts, tuple):
+            (first, second), (weight, beta) = parts, self.weights
+            terms = {"teacher": weight * first + beta * second}
         else:
-            # What `logits.backward(gradient)` comes to. Before that it compares the two shapes by way of the compiler's
-            # symbolic arithmetic, which takes 0.3 seconds to import and then a twentieth of a small student's step.
-            Variable._execution_engine.run_backward(
-                (self.logits,), (self.gradient,), False, False, (), allow_unreachable=True, accumulate_grad=True
-            )
+            terms = {"teacher": self.weights[0] * parts}
+        if self.label_weight == 0:
+            return Step(logits, terms["teacher"], terms)
+        terms["labels"] = self.label_weight * self._cross_entropy(logits, batch.labels)
+        return Step(logits, terms["teacher"] + terms["labels"], terms)
+
+    def _read(self, network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the method reads from the student, and the student's logits."""
+        if self.row.reads is FeatureLevel.logits:
+            logits = network(images)
+            return logits, logits
+        features = network.forward_features(images)
+        return read_features(self.row.reads, features), read_features(FeatureLevel.logits, features)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over the images that have a label; 0 for a batch without any."""
+        if self.all_labelled:
+            return F.cross_entropy(logits, labels)
+        count = (labels != NO_LABEL).sum().clamp_min(1)
+        return F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum") / count
 
 
-Objective = Callable[[Network, Batch], Step]
+def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, network: nn.Module, seed: int) -> Objective:
+    """The objective that trains a student by a method.
 
-LogitLoss = Callable[[Tensor, Tensor], Graded]
-"""A pair of logits, (2, classes, B), and the labels -> a method's loss, weighted."""
+    Args:
+        config: the method; the baseline minimises the cross-entropy with the labels alone.
+        outputs: the teachers' outputs; None for the baseline.
+        network: the student. It is left as it is, and so is torch's global random stream: with the same seed, every
+            method starts from the same student.
+        seed: the run's.
 
-FeatureLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Student's features, teacher's features, the pictures' rows in the training split -> a method's loss, weighted."""
-
-
-def from_labels(network: Network, batch: Batch) -> Step:
-    """Cross-entropy with the hard labels: how a teacher learns, and the baseline of every distillation."""
-    logits = network(batch.images)
-    loss = F.cross_entropy(logits, batch.labels)
-    return Step(logits, loss, {"labels": loss})
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels' part of a distillation: cross-entropy times a weight.
-
-    Where some pictures have no label, the mean is over those that do, and 0 for a batch without any.
+    Raises:
+        ValueError: a method other than the baseline has no teacher, or several where it compares features.
     """
-
-    weight: float
-    complete: bool
-
-    def __call__(self, student: Tensor, labels: Tensor) -> dict[str, Graded]:
-        """The term by its name, for logits (classes, B); none where it weighs nothing."""
-        if self.weight == 0:
-            return {}
-        return {"labels": graded.cross_entropy(student, labels, self.weight, self.complete)}
-
-
-@dataclass(frozen=True)
-class LogitDistillation:
-    """A loss between the student's logits and the teacher's, and the labels' part."""
-
-    teacher: Teacher
-    compare: LogitLoss
-    labels: Labels
-
-    def __call__(self, network: Network, batch: Batch) -> Step:
-        """One forward pass of the student, compared with the teacher and with the labels."""
-        logits = network(batch.images)
-        with torch.inference_mode():  # the gradient is known: not even a record of no history is needed
-            both = graded.pair(logits, self.teacher(batch))
-            terms = {"teacher": self.compare(both, batch.labels)} | self.labels(both[0], batch.labels)
-            loss, gradient = graded.add(*terms.values())
-            return Step(logits, loss, {name: term.value for name, term in terms.items()}, gradient.T)
-
-
-class FeatureDistillation(nn.Module):
-    """A loss between features inside the student and inside the teacher, added to the labels'."""
-
-    def __init__(self, teacher: Teacher, tap: Tap, compare: FeatureLoss, labels: Labels) -> None:
-        super().__init__()
-        self.teacher, self.tap, self.labels = teacher, tap, labels
-        self.compare = compare  # where this is a module, its parameters are this objective's
-
-    def forward(self, network: Network, batch: Batch) -> Step:
-        """One forward pass of the student, compared with the teacher and with the labels."""
-        features = network.forward_features(batch.images)
-        *_, logits = features.values()
-        loss = self.compare(read(self.tap, features), self.teacher(batch), batch.index)
-        terms = {"teacher": loss.detach()}
-        for name, term in self.labels(logits.detach().T, batch.labels).items():
-            loss, terms[name] = loss + graded.connect(logits, term), term.value
-        return Step(logits, loss, terms)
-
-
-def bind(choice: Choice, teaching: Teaching | None, network: Network, seed: int) -> Objective:
-    """The objective of a method for a student, with its teachers.
-
-    A method's own layers are initialised from torch's global random stream, and after the student: with the same seed,
-    every method starts from the same student.
-    """
-    if teaching is None or choice.method.tap is Tap.nothing:
-        return from_labels
-    tap = choice.method.tap
-    labels = Labels(choice.label_weight, complete=bool((teaching.split.labels != NO_LABEL).all()))
-    if tap is Tap.logits:
-        return LogitDistillation(teaching.logits(_averaged_at(choice)), _logit_loss(choice), labels)
-    compare = _feature_loss(choice, teaching, network, seed)
-    return FeatureDistillation(teaching.features(tap), tap, compare, labels)
-
-
-def _averaged_at(choice: Choice) -> float | None:
-    """The temperature at which several teachers' probabilities are averaged; `mse` averages logits."""
-    return None if choice.name is MethodName.mse else choice.values.get("temperature", 1.0)
-
-
-def _logit_loss(choice: Choice) -> LogitLoss:
-    options = choice.values
-    temperature, weight, beta = options.get("temperature", 1.0), options.get("weight", 1.0), options.get("beta", 1.0)
-
-    def soft_targets(both: Tensor, labels: Tensor) -> Graded:
-        return graded.soft_targets(both, temperature, options.get("alpha", 1.0))
-
-    def matching(both: Tensor, labels: Tensor) -> Graded:
-        return graded.matching(both, weight)
-
-    def decoupled(both: Tensor, labels: Tensor) -> Graded:
-        return graded.decoupled(both, labels, temperature, weight, beta)
-
-    def relations(both: Tensor, labels: Tensor) -> Graded:
-        return graded.relations(both, temperature, weight, beta)
-
-    def standardised(both: Tensor, labels: Tensor) -> Graded:
-        return graded.standardised_soft_targets(both, temperature, weight)
-
-    return {
-        MethodName.kl: soft_targets,
-        MethodName.kd: soft_targets,
-        MethodName.mse: matching,
-        MethodName.dkd: decoupled,
-        MethodName.dist: relations,
-        MethodName.logit_std: standardised,
-    }[choice.name]
-
-
-PLAIN_FEATURE_LOSSES: dict[MethodName, Callable[[Tensor, Tensor], Tensor]] = {
-    MethodName.at: losses.attention_loss,
-    MethodName.sp: losses.similarity_loss,
-    MethodName.pkt: losses.probability_transfer_loss,
-    MethodName.cc: losses.correlation_loss,
-}
-
-
-class _Weighted(nn.Module):
-    """A loss that brings layers of its own, times its weight."""
-
-    def __init__(self, weight: float, loss: nn.Module) -> None:
-        super().__init__()
-        self.weight, self.loss = weight, loss
-
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        loss: Tensor = self.loss(student, teacher, index)
-        return self.weight * loss
-
-
-def _feature_loss(choice: Choice, teaching: Teaching, network: Network, seed: int) -> FeatureLoss:
-    weight, beta = choice.values["weight"], choice.values.get("beta", 1.0)
-
-    def plain(student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        return weight * PLAIN_FEATURE_LOSSES[choice.name](student, teacher)
-
-    def relational(student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        distance, angle = losses.relational_losses(student, teacher)
-        return weight * distance + beta * angle
-
-    if choice.name in PLAIN_FEATURE_LOSSES:
-        return plain
-    if choice.name is MethodName.rkd:
-        return relational
-    split = teaching.split
-    one = teaching.normalise(split.images[:1])
-    pair = (network, *teaching.networks)
-    student_width, teacher_width = (read(choice.method.tap, each.forward_features(one)).shape[1] for each in pair)
-    loss: nn.Module
-    if choice.name is MethodName.fitnet:
-        loss = Hint(student_width, teacher_width)
-    elif choice.name is MethodName.vid:
-        loss = Variational(student_width, teacher_width)
+    if config.is_baseline:
+        return label_objective
+    if outputs is None:
+        raise ValueError(f"{config.method} needs the outputs of a teacher")
+    row = config.row
+    if row.reads is FeatureLevel.logits:
+        averaged_at = config.options.get("temperature", 1.0) if row.averages == "probabilities" else None
+        teacher = outputs.logits(averaged_at)
     else:
-        loss = Contrast(student_width, teacher_width, pictures=len(split), seed=seed)
-    return _Weighted(weight, loss.to(split.images.device))
+        teacher = outputs.features(row.reads)
+    loss = getattr(losses, row.loss, None) or _build_module(config, outputs, network, seed)
+    return Distillation(config, teacher, loss, bool((outputs.split.labels != NO_LABEL).all()))
+
+
+def _build_module(config: MethodConfig, outputs: TeacherOutputs, network: nn.Module, seed: int) -> nn.Module:
+    split, seeds, level = outputs.split, spawn_seeds(seed), config.row.reads
+    pixels = to_pixels(split.images[:1])
+    student, teacher = (_count_features(each, level, pixels) for each in (network, outputs.classifiers[0]))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seeds.method)  # `torch.manual_seed` would reseed the GPU's stream, too
+        sizes = FeatureSizes(student, teacher, images=len(split), seed=seeds.negatives)
+        module: nn.Module = getattr(projections, config.row.loss)(sizes)
+    return module.to(split.images.device)
+
+
+@torch.no_grad()
+def _count_features(network: Any, level: FeatureLevel, pixels: Tensor) -> int:
+    training = network.training
+    network.eval()  # one image must not change the statistics of normalisation layers
+    size: int = read_features(level, network.forward_features(pixels)).shape[1]
+    network.train(training)
+    return size

@@ -1,64 +1,86 @@
-"""Losses that learn layers of their own while the student learns; thrown away afterwards."""
+"""Losses with layers of their own, which are trained together with the student and thrown away afterwards.
+
+Each is built from `FeatureSizes`, and called with the student's features (N, student), the teacher's (N, teacher) and
+the images' rows in the training split (N,).
+"""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_cli import losses
+from kd_cli.distillation import losses
+
+
+@dataclass(frozen=True)
+class FeatureSizes:
+    """What a loss with layers of its own must know.
+
+    Attributes:
+        student: the number of the student's features.
+        teacher: the number of the teacher's.
+        images: the number of training images.
+        seed: of what the loss draws at random while it is trained; its weights come from torch's global stream.
+    """
+
+    student: int
+    teacher: int
+    images: int
+    seed: int
 
 
 class Hint(nn.Module):
-    """FitNets' hint: a linear regressor brings the student's features to the teacher's width.
+    """FitNets' hint: a linear layer brings the student's features to the teacher's width.
 
     The paper trains up to the hint first and distils afterwards; here, as in Tian et al. 2020, both at once.
     """
 
-    def __init__(self, student_width: int, teacher_width: int) -> None:
+    def __init__(self, sizes: FeatureSizes) -> None:
         super().__init__()
-        self.regressor = nn.Linear(student_width, teacher_width)
+        self.regressor = nn.Linear(sizes.student, sizes.teacher)
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        """Features (N, student width) and (N, teacher width) -> `losses.hint_loss`."""
+        """`losses.hint_loss` of the projected features."""
         return losses.hint_loss(self.regressor(student), teacher)
 
 
 class Variational(nn.Module):
-    """Variational information distillation: a small network foretells the teacher's features, and how surely.
+    """Variational information distillation: a small network predicts the teacher's features, and how surely.
 
     The regressor has three layers and the variance of each feature starts at 5, as in the authors' code.
     """
 
     START, FLOOR = 5.0, 1e-5
 
-    def __init__(self, student_width: int, teacher_width: int) -> None:
+    def __init__(self, sizes: FeatureSizes) -> None:
         super().__init__()
         self.regressor = nn.Sequential(
-            nn.Linear(student_width, teacher_width, bias=False),
+            nn.Linear(sizes.student, sizes.teacher, bias=False),
             nn.ReLU(),
-            nn.Linear(teacher_width, teacher_width, bias=False),
+            nn.Linear(sizes.teacher, sizes.teacher, bias=False),
             nn.ReLU(),
-            nn.Linear(teacher_width, teacher_width, bias=False),
+            nn.Linear(sizes.teacher, sizes.teacher, bias=False),
         )
         start = math.log(math.expm1(self.START - self.FLOOR))  # softplus(start) + FLOOR = START
-        self.spread = nn.Parameter(torch.full((teacher_width,), start))
+        self.spread = nn.Parameter(torch.full((sizes.teacher,), start))
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        """Features (N, student width) and (N, teacher width) -> `losses.variational_loss`."""
+        """`losses.variational_loss` of the predicted features."""
         return losses.variational_loss(self.regressor(student), F.softplus(self.spread) + self.FLOOR, teacher)
 
 
 class Contrast(nn.Module):
-    """Contrastive representation distillation: the student's embedding of a picture tells the teacher's of it apart.
+    """Contrastive representation distillation: the student's embedding of an image is told apart by the teacher's.
 
-    Two banks remember the last embedding of every training picture, the student's and the teacher's. The embedding of
-    one network is compared with the other's bank: with the row of the same picture, and with rows drawn at random.
+    Two banks keep the last embedding of every training image, the student's and the teacher's. The embedding of one
+    network is compared with the other's bank: with the row of the same image, and with rows drawn at random.
 
     As in the paper: both embeddings are learnt, linear, 128 wide and of unit length; temperature 0.07; momentum 0.5;
     the critic's constant Z is estimated from the first batch. Not as in the paper: 1,024 negatives in place of 16,384,
-    and all pictures of a batch share them, which makes one matrix product of what would be 540 MB of gathered rows.
+    and all images of a batch share them, which makes one matrix product of what would be 540 MB of gathered rows.
     """
 
     WIDTH, NEGATIVES, TEMPERATURE, MOMENTUM = 128, 1_024, 0.07, 0.5
@@ -67,29 +89,29 @@ class Contrast(nn.Module):
     teacher_bank: Tensor
     log_normaliser: Tensor
 
-    def __init__(self, student_width: int, teacher_width: int, pictures: int, seed: int) -> None:
+    def __init__(self, sizes: FeatureSizes) -> None:
         super().__init__()
-        self.embed_student = nn.Linear(student_width, self.WIDTH)
-        self.embed_teacher = nn.Linear(teacher_width, self.WIDTH)
+        self.embed_student = nn.Linear(sizes.student, self.WIDTH)
+        self.embed_teacher = nn.Linear(sizes.teacher, self.WIDTH)
         for name in ("student_bank", "teacher_bank"):
-            self.register_buffer(name, F.normalize(torch.randn(pictures, self.WIDTH)))
+            self.register_buffer(name, F.normalize(torch.randn(sizes.images, self.WIDTH)))
         self.register_buffer("log_normaliser", torch.zeros(2))
         self.started = False
-        self.random = torch.Generator().manual_seed(seed)
+        self.random = torch.Generator().manual_seed(sizes.seed)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a resumed run needs beside parameters and buffers."""
         return {"started": self.started, "random": self.random.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what `get_extra_state` gave."""
+        """Go on from where `get_extra_state` was taken."""
         self.started = state["started"]
         self.random.set_state(state["random"])
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        """Features (N, student width) and (N, teacher width) of the pictures ``index`` -> `losses.contrastive_loss`."""
-        pictures = len(self.student_bank)
-        chosen = torch.randint(pictures, (self.NEGATIVES,), generator=self.random).to(index.device)
+        """The sum of `losses.contrastive_loss` with the teacher's bank and with the student's."""
+        images = len(self.student_bank)
+        chosen = torch.randint(images, (self.NEGATIVES,), generator=self.random).to(index.device)
         embeddings = F.normalize(self.embed_student(student)), F.normalize(self.embed_teacher(teacher))
         banks = self.teacher_bank, self.student_bank
         scores = []
@@ -98,11 +120,11 @@ class Contrast(nn.Module):
             scores.append(torch.cat([positive, embedding @ bank[chosen].T], dim=1) / self.TEMPERATURE)
         if not self.started:
             means = [each.detach().logsumexp(dim=(0, 1)) - math.log(each.numel()) for each in scores]
-            self.log_normaliser.copy_(torch.stack(means) + math.log(pictures))
+            self.log_normaliser.copy_(torch.stack(means) + math.log(images))
             self.started = True
-        noise = self.NEGATIVES / pictures
         critics = [score - normaliser for score, normaliser in zip(scores, self.log_normaliser, strict=True)]
         self._remember(index, *embeddings)
+        noise = self.NEGATIVES / images
         parts = [losses.contrastive_loss(critic[:, 0], critic[:, 1:], noise) for critic in critics]
         return torch.stack(parts).sum()
 

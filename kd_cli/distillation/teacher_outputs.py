@@ -1,4 +1,4 @@
-"""What teachers say of the training pictures: logits or features, computed once per picture wherever that is valid."""
+"""Teachers' outputs for the training images: computed once for each image wherever that is valid."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -6,88 +6,95 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from kd_cli.batches import Batch
-from kd_cli.data import Normalisation, Split
-from kd_cli.methods import Tap
-from kd_cli.networks import Network, compute_logits
+from kd_cli.data.batches import Batch
+from kd_cli.data.dataset import Split, to_pixels
+from kd_cli.distillation.methods import FeatureLevel
+from kd_cli.networks.classifier import Classifier, compute_logits
 
-Answer = Callable[[Tensor], Tensor]
-"""Normalised pictures (N, 1, 28, 28) -> what a teacher says of them, (N, ...). A network is one: it says logits."""
-
-Teacher = Callable[[Batch], Tensor]
-"""What a teacher says of a batch of training pictures, (B, ...)."""
+Outputs = Callable[[Batch], Tensor]
+"""A teacher's outputs for a batch of training images, (B, ...), without gradients."""
 
 CACHE_BYTES = 2**27
-"""Answers that take more memory than this are computed anew for each batch."""
+"""Outputs that take more memory than this are computed anew for each batch."""
 
 
-class Teaching:
-    """One or more teachers and the training pictures that they answer for.
+class TeacherOutputs:
+    """The outputs of one or more teachers for a split of training images.
 
-    Without augmentation a picture always looks the same, so that its answer can be looked up by the picture's index
-    (never by its position in a batch: shuffling cannot part the two).
+    Args:
+        classifiers: the teachers.
+        split: the images that the student is trained with.
+        always_new: whether an image looks different in every epoch. Its outputs are then computed for each batch. Else
+            they are looked up by the image's row in the split, never by its position in a batch, so that shuffling
+            cannot give an image the outputs of another.
     """
 
-    def __init__(self, networks: Sequence[Network], split: Split, normalise: Normalisation, augment: bool) -> None:
-        self.networks = [network.eval() for network in networks]
-        self.split, self.normalise, self.augment = split, normalise, augment
-        self._answers: dict[Hashable, Teacher] = {}
+    def __init__(self, classifiers: Sequence[Classifier], split: Split, always_new: bool) -> None:
+        self.classifiers = [classifier.eval() for classifier in classifiers]
+        self.split, self.always_new = split, always_new
+        self._outputs: dict[Hashable, Outputs] = {}
 
-    def logits(self, temperature: float | None) -> Teacher:
-        """The teacher's logits, (B, classes); of several teachers, the logits of their averaged probabilities.
+    def logits(self, temperature: float | None) -> Outputs:
+        """The teacher's logits, (B, classes); `average_logits` at this temperature where there are several teachers."""
+        if len(self.classifiers) == 1:
+            return self._prepare(FeatureLevel.logits, self.classifiers[0])
+        return self._prepare(temperature, lambda pixels: average_logits(self.classifiers, pixels, temperature))
 
-        Hinton et al. 2015, section 3: an ensemble's soft targets are the mean of its members' softened probabilities.
-        These logits give exactly that mean at ``temperature``; None averages the logits themselves, for methods that
-        compare logits.
+    def features(self, level: FeatureLevel) -> Outputs:
+        """The features of the only teacher at a level.
+
+        Raises:
+            ValueError: there are several teachers.
         """
-        if len(self.networks) == 1:
-            return self._teacher(Tap.logits, self.networks[0])
-        return self._teacher(temperature, lambda images: average(self.networks, images, temperature))
-
-    def features(self, tap: Tap) -> Teacher:
-        """The (only) teacher's features at a tap."""
-        (network,) = self.networks
-        return self._teacher(tap, lambda images: read(tap, network.forward_features(images)))
+        (classifier,) = self.classifiers
+        return self._prepare(level, lambda pixels: read_features(level, classifier.forward_features(pixels)))
 
     @torch.no_grad()
-    def _teacher(self, key: Hashable, answer: Answer) -> Teacher:
-        if key not in self._answers:
-            one = answer(self.normalise(self.split.images[:1]))
+    def _prepare(self, key: Hashable, compute: Callable[[Tensor], Tensor]) -> Outputs:
+        if key not in self._outputs:
+            one = compute(to_pixels(self.split.images[:1]))
             fits = one.nelement() * one.element_size() * len(self.split) <= CACHE_BYTES
-            if fits and not self.augment:
-                self._answers[key] = cached_teacher(answer, self.split, self.normalise)
+            if fits and not self.always_new:
+                self._outputs[key] = _look_up(compute_logits(compute, self.split.images))
             else:
-                self._answers[key] = live_teacher(answer)
-        return self._answers[key]
+                self._outputs[key] = _compute_live(compute)
+        return self._outputs[key]
 
 
-def read(tap: Tap, features: dict[str, Tensor]) -> Tensor:
-    """The tapped one of a network's named features."""
-    if tap is Tap.maps:
+def _look_up(outputs: Tensor) -> Outputs:
+    return lambda batch: outputs.index_select(0, batch.index)
+
+
+def _compute_live(compute: Callable[[Tensor], Tensor]) -> Outputs:
+    def outputs(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            return compute(batch.images)
+
+    return outputs
+
+
+def read_features(level: FeatureLevel, features: dict[str, Tensor]) -> Tensor:
+    """The features at a level, of all that a network's ``forward_features`` gives, in the order of its layers."""
+    if level is FeatureLevel.maps:
         return next(feature for feature in reversed(features.values()) if feature.ndim == 4)
-    return list(features.values())[-2]
+    return list(features.values())[-2 if level is FeatureLevel.penultimate else -1]
 
 
-def average(networks: Sequence[Network], images: Tensor, temperature: float | None) -> Tensor:
-    """Logits z whose ``softmax(z / T)`` is the mean of the networks'; where T is None, the mean of their logits."""
-    logits = torch.stack([network(images) for network in networks])
+def average_logits(classifiers: Sequence[Classifier], pixels: Tensor, temperature: float | None) -> Tensor:
+    """Logits z whose ``softmax(z / T)`` is the mean of the classifiers'; where T is None, the mean of their logits.
+
+    Hinton et al. 2015, section 3: an ensemble's soft targets are the mean of its members' softened probabilities.
+
+    Args:
+        classifiers: at least one.
+        pixels: from 0 to 1, (N, C, H, W).
+        temperature: T > 0, or None for methods that compare the logits themselves.
+
+    Returns:
+        (N, classes).
+    """
+    logits = torch.stack([classifier(pixels) for classifier in classifiers])
     if temperature is None:
         return logits.mean(dim=0)
     log_probabilities = torch.log_softmax(logits / temperature, dim=2)
-    return temperature * (log_probabilities.logsumexp(dim=0) - math.log(len(networks)))
-
-
-def cached_teacher(answer: Answer, split: Split, normalise: Normalisation) -> Teacher:
-    """Ask once about all training pictures, and look the answers up by each picture's row ever after."""
-    answers = compute_logits(answer, split.images, normalise)
-    return lambda batch: answers.index_select(0, batch.index)
-
-
-def live_teacher(answer: Answer) -> Teacher:
-    """Ask about every batch: what augmented pictures need, since no two epochs show the same ones."""
-
-    def ask(batch: Batch) -> Tensor:
-        with torch.no_grad():
-            return answer(batch.images)
-
-    return ask
+    return temperature * (log_probabilities.logsumexp(dim=0) - math.log(len(classifiers)))

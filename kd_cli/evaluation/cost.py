@@ -1,18 +1,20 @@
 """Cost of a network: parameters, multiply-accumulates, latency, throughput."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode
 
-from kd_cli.data import Normalisation, Split
-from kd_cli.networks import compute_logits, count_parameters
-from kd_cli.settings import LATENCY_THREADS, THROUGHPUT_BATCH
+from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH
+from kd_cli.data.dataset import Split, to_pixels
+from kd_cli.networks.classifier import compute_logits, count_parameters
+
+if TYPE_CHECKING:
+    from torch.utils.benchmark import Timer
 
 LATENCY_SAMPLES = 300
 MEASURED_SECONDS = 0.5
@@ -30,8 +32,8 @@ class Percentiles:
 class Cost:
     """What it takes to run a network.
 
-    ``macs`` are the multiply-accumulates of one picture; ``latency_ms`` is one picture at a time, with one thread;
-    ``throughput_per_s`` counts pictures in batches of 500; ``test_set_seconds`` takes the whole test set from uint8
+    ``macs`` are the multiply-accumulates of one image; ``latency_ms`` is one image at a time, with one thread;
+    ``throughput_per_s`` counts images in batches of 500; ``test_set_seconds`` takes the whole test set from uint8
     pixels to logits.
     """
 
@@ -43,13 +45,13 @@ class Cost:
 
 
 @torch.inference_mode()
-def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normalisation) -> list[Cost]:
+def measure_costs(networks: Sequence[nn.Module], test: Split) -> list[Cost]:
     """Measure networks side by side.
 
-    The networks take turns, picture by picture, so that a machine that slows down meanwhile slows all of them.
+    The networks take turns, image by image, so that a machine that slows down meanwhile slows all of them.
     """
-    one = normalise(test.images[:1])
-    many = normalise(test.images[:THROUGHPUT_BATCH])
+    one = to_pixels(test.images[:1])
+    many = to_pixels(test.images[:THROUGHPUT_BATCH])
     single = [_timer(partial(network, one), LATENCY_THREADS) for network in networks]
     for timer in single:
         timer.timeit(LATENCY_SAMPLES // 10)  # warm up
@@ -57,7 +59,7 @@ def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normali
     costs = []
     for network, latencies in zip(networks, samples.T, strict=True):
         batch = _timer(partial(network, many))
-        whole = _timer(partial(compute_logits, network, test.images, normalise))
+        whole = _timer(partial(compute_logits, network, test.images))
         p50, p95 = np.percentile(latencies, [50, 95])
         costs.append(
             Cost(
@@ -71,13 +73,17 @@ def measure_costs(networks: Sequence[nn.Module], test: Split, normalise: Normali
     return costs
 
 
-def _timer(call: object, threads: int | None = None) -> Timer:
-    """A timer of calls, with all the threads that the program uses unless told otherwise (torch's default is one)."""
-    return Timer("call()", globals={"call": call}, num_threads=threads or torch.get_num_threads())
+def count_macs(network: nn.Module, pixels: Tensor) -> int:
+    """Multiply-accumulates that ``network`` carries out for ``pixels``: half of its floating-point operations."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports torch's compiler
 
-
-def count_macs(network: nn.Module, picture: Tensor) -> int:
-    """Multiply-accumulates that ``network`` carries out for ``picture``: half of its floating-point operations."""
     with FlopCounterMode(display=False) as counter:
-        network(picture)
+        network(pixels)
     return int(counter.get_total_flops()) // 2
+
+
+def _timer(call: Callable[[], object], threads: int | None = None) -> "Timer":
+    """A timer of calls, with all the threads that the program uses unless told otherwise (torch's default is one)."""
+    from torch.utils.benchmark import Timer
+
+    return Timer("call()", globals={"call": call}, num_threads=threads or torch.get_num_threads())

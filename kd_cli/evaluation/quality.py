@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_cli.settings import ECE_BINS
+from kd_cli.config import ECE_BINS
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a network takes a picture for, and how surely."""
+    """A network's prediction for an image, and its confidence."""
 
     class_index: int
     confidence: float
@@ -31,7 +31,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A test picture on which student and teacher differ; ``divergence`` is KL(teacher || student) in nats."""
+    """A test image for which student and teacher predict different classes; ``divergence`` is KL(teacher || student) in nats."""
 
     index: int
     label: int
@@ -42,10 +42,10 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Quality:
-    """What a network's logits say about labelled pictures.
+    """What a network's logits say about labelled images.
 
-    ``nll`` is the mean cross-entropy in nats. ``confusion[i][j]`` counts pictures of class i taken for class j.
-    ``agreement`` is the share of pictures on which this network and the teacher give the same class.
+    ``nll`` is the mean cross-entropy in nats. ``confusion[i][j]`` counts images of class i that were predicted as class j.
+    ``agreement`` is the share of images for which this network and the teacher predict the same class.
     """
 
     accuracy: float
@@ -53,38 +53,48 @@ class Quality:
     nll: float
     ece: float
     agreement: float | None
-    per_class_accuracy: list[float | None]
-    confusion: list[list[int]]
-    calibration: list[Bin]
+    per_class_accuracy: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: tuple[Bin, ...]
 
 
 def measure_quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Quality:
-    """Compare logits, (N, classes), with labels, (N,), and with the teacher's logits if there are any."""
+    """Compare logits, (N, classes), with labels, (N,), and with the teacher's logits if there are any.
+
+    Everything is computed on the CPU in 64 bits, which not every device has.
+    """
+    logits, labels = logits.cpu(), labels.cpu()
     classes = logits.shape[1]
     predicted = logits.argmax(dim=1)
-    confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes).cpu()
-    correct, seen = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
+    confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+    correct, counts = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
     return Quality(
         accuracy=sum(correct) / len(labels),
         error_count=len(labels) - sum(correct),
         nll=F.cross_entropy(logits.double(), labels).item(),
         ece=expected_calibration_error(logits, labels),
         agreement=None if teacher_logits is None else measure_agreement(logits, teacher_logits),
-        per_class_accuracy=[right / of if of else None for right, of in zip(correct, seen, strict=True)],
-        confusion=confusion.tolist(),
-        calibration=measure_calibration(logits, labels),
+        per_class_accuracy=tuple(hits / count if count else None for hits, count in zip(correct, counts, strict=True)),
+        confusion=tuple(map(tuple, confusion.tolist())),
+        calibration=tuple(measure_calibration(logits, labels)),
     )
 
 
+def measure_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, int]:
+    """Accuracy, and the number of errors, of logits, (N, classes), for labels, (N,)."""
+    errors = int((logits.argmax(dim=1) != labels).sum())
+    return 1 - errors / len(labels), errors
+
+
 def measure_agreement(logits: Tensor, teacher_logits: Tensor) -> float:
-    """Share of pictures on which both networks give the same class."""
-    return (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).double().mean().item()
+    """Share of images for which both networks predict the same class."""
+    return int((logits.argmax(dim=1).cpu() == teacher_logits.argmax(dim=1).cpu()).sum()) / len(logits)
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
     """ECE with 15 equal-width bins (Guo et al. 2017, equation 3).
 
-    The mean over all pictures of |accuracy - confidence|, where each picture takes both means over its bin.
+    The mean over all images of |accuracy - confidence|, where each image takes both means over its bin.
     """
     bins = measure_calibration(logits, labels)
     gaps = (each.count * abs((each.accuracy or 0) - (each.confidence or 0)) for each in bins)
@@ -92,26 +102,26 @@ def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
 
 
 def measure_calibration(logits: Tensor, labels: Tensor) -> list[Bin]:
-    """The reliability table: how often a network is right where it is how sure, in 15 equal-width bins."""
-    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
-    sure, right = confidence.cpu().numpy(), (predicted == labels).double().cpu().numpy()
-    counts, edges = np.histogram(sure, bins=ECE_BINS, range=(0, 1))
-    sums = [np.histogram(sure, bins=edges, weights=weights)[0] for weights in (sure, right)]
+    """The reliability table: how often a network is correct at which confidence, in 15 equal-width bins."""
+    confidence, predicted = logits.cpu().double().softmax(dim=1).max(dim=1)
+    confident, correct = confidence.numpy(), (predicted == labels.cpu()).double().numpy()
+    counts, edges = np.histogram(confident, bins=ECE_BINS, range=(0, 1))
+    sums = [np.histogram(confident, bins=edges, weights=weights)[0] for weights in (confident, correct)]
     rows = zip(edges[:-1], edges[1:], counts, *sums, strict=True)
     return [
-        Bin(float(low), float(high), int(n), float(sure / n) if n else None, float(right / n) if n else None)
-        for low, high, n, sure, right in rows
+        Bin(float(low), float(high), int(n), float(confident / n) if n else None, float(correct / n) if n else None)
+        for low, high, n, confident, correct in rows
     ]
 
 
 def find_disagreements(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, most: int) -> list[Disagreement]:
-    """The pictures that student and teacher take for different classes, the most telling ones first.
+    """The images for which student and teacher predict different classes, the most telling ones first.
 
     A disagreement tells the more, the more the student's probabilities would have surprised the teacher: by
     KL(teacher || student). A toss-up between two classes is no surprise; a sure teacher contradicted by a sure student
     is.
     """
-    student, teacher = (each.double().log_softmax(dim=1) for each in (student_logits, teacher_logits))
+    student, teacher = (each.cpu().double().log_softmax(dim=1) for each in (student_logits, teacher_logits))
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
     differ = student.argmax(dim=1) != teacher.argmax(dim=1)
     order = divergence.masked_fill(~differ, -1).argsort(descending=True, stable=True)[: min(most, int(differ.sum()))]

@@ -12,34 +12,52 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from kd_cli import __version__
-from kd_cli.data import IMAGE_SIZE, MNIST_NORMALISATION, Normalisation
+from kd_cli.config import ConfigError, KdError, Role
+from kd_cli.data.dataset import DataInfo
+from kd_cli.data.sources import DIGITS
 from kd_cli.files import write_atomically
-from kd_cli.networks import Network, build
-from kd_cli.settings import DatasetName, KdError, Role, Spec, parse_spec
-from kd_cli.state_dicts import SUFFIXES, read_state_dict
+from kd_cli.networks.classifier import Classifier
+from kd_cli.networks.reference import IMAGE_SIZE, Network, build_network
+from kd_cli.networks.spec import Spec, parse_spec
+from kd_cli.networks.state_dicts import is_state_dict, read_state_dict
 
 METADATA_KEY = "kd"
-SEAL_KEY = "sha256"
+DIGEST_KEY = "sha256"
 MAX_CLASSES = 1_000
+
+NOT_AS_EXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What it raises to use values of a file that anybody may have written."""
+
+IMAGE_SHAPE = (1, IMAGE_SIZE, IMAGE_SIZE)
+
+ASSUMED_DATA = DataInfo("mnist", DIGITS, IMAGE_SHAPE, (0.1307,), (0.3081,), digest="")
+"""What a plain state dict, which says nothing of its data, is taken to have learnt from."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A teacher's place in an ensemble; members of one ensemble, and no others, share the identifier."""
+
+    identifier: str
+    number: int
+    size: int
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a checkpoint says of itself: what the network reads, and how it came about."""
+    """What a checkpoint says of itself: what the network takes, and how it came about."""
 
     role: Role
     architecture: str
-    dataset: DatasetName
-    classes: tuple[str, ...]
-    normalisation: Normalisation
+    data: DataInfo
     method: str
     seed: int
     accuracy: float
     options: dict[str, Any]
-    input_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
+    ensemble: Membership | None = None
     versions: dict[str, str] = field(
         default_factory=lambda: {"kd": __version__, "torch": torch.__version__, "python": platform.python_version()}
     )
@@ -47,11 +65,12 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network, ready to use in evaluation mode, with its metadata and the file it came from."""
+    """A classifier, ready to use in evaluation mode, with its metadata, its file, and a digest of all that it says."""
 
-    network: Network
+    classifier: Classifier
     metadata: Metadata
     path: Path
+    digest: str
 
     @property
     def shipped(self) -> bool:
@@ -61,68 +80,66 @@ class Checkpoint:
 
 def shipped_models_dir() -> Path:
     """Where the weights that come with the package lie: inside it once installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
 
 
-def path_for(models_dir: Path, dataset: DatasetName, role: Role) -> Path:
+def checkpoint_path(models_dir: Path, dataset: str, role: Role) -> Path:
     """Where a checkpoint of this role is saved."""
-    return models_dir / dataset.value / f"{role.value}.safetensors"
+    return models_dir / dataset / f"{role.value}.safetensors"
 
 
-def find(models_dir: Path, dataset: DatasetName, role: Role) -> Path:
+def find_checkpoint(models_dir: Path, dataset: str, role: Role) -> Path:
     """The checkpoint trained here, else the one that ships.
 
     Raises:
         KdError: there is neither; says how to train one.
     """
-    trained = path_for(models_dir, dataset, role)
-    shipped = path_for(shipped_models_dir(), dataset, role)
+    trained = checkpoint_path(models_dir, dataset, role)
+    shipped = checkpoint_path(shipped_models_dir(), dataset, role)
     for path in (trained, shipped):
         if path.exists():
             return path
     command = "train-teacher" if role is Role.teacher else "distill"
-    raise KdError(
-        f"no {role.value} for {dataset.value} in {trained.parent}: run kd {command} --dataset {dataset.value}"
-    )
+    raise KdError(f"no {role.value} for {dataset} in {trained.parent}: run kd {command} --dataset {dataset}")
 
 
-def save_checkpoint(path: Path, network: nn.Module, metadata: Metadata) -> None:
-    """Write a network and its metadata to ``path``, atomically.
+def save_checkpoint(path: Path, network: Network, metadata: Metadata) -> None:
+    """Write a network and its metadata to ``path``, atomically, as safetensors whatever the name's ending.
 
     Raises:
         KdError: the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     description = asdict(metadata)
-    sealed = json.dumps(description | {SEAL_KEY: seal(description, tensors)})
+    sealed = json.dumps(description | {DIGEST_KEY: compute_digest(description, tensors)})
     # One entry only: safetensors writes several in random order, and the same run shall write the same bytes.
     write_atomically(path, save(tensors, {METADATA_KEY: sealed}))
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """Read a network. Nothing in the file is executed, and its shapes are checked before memory is given out.
+    """Read a classifier. Nothing in the file is executed, and its shapes are checked before memory is given out.
+
+    The content decides what the file is, not its name: safetensors of this program, or a plain state dict.
 
     Raises:
         KdError: the file is missing, damaged, or not a checkpoint of this program.
     """
     try:
-        if path.suffix in SUFFIXES:
-            network, metadata = _load_plain(path)
-        else:
-            network, metadata = _load_own(path)
-    except FileNotFoundError:
+        network, metadata, digest = _read_plain(path) if is_state_dict(path) else _read_own(path)
+    except FileNotFoundError as error:
         raise KdError(
             f"no checkpoint {path}: check the path, or train one with kd train-teacher or kd distill"
-        ) from None
+        ) from error
     except OSError as error:
-        raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from None
-    return Checkpoint(network.to(device).eval(), metadata, path)
+        raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+    classifier = Classifier(network, metadata.data.mean, metadata.data.std)
+    return Checkpoint(classifier.to(device).eval(), metadata, path, digest)
 
 
-def seal(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """A digest of all that a checkpoint says, so that a file that was changed is not taken for the one written."""
+def compute_digest(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A SHA-256 of all that a checkpoint says, so that a file that was changed is not taken for the one written."""
     digest = hashlib.sha256(json.dumps(description).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -130,29 +147,29 @@ def seal(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _load_own(path: Path) -> tuple[Network, Metadata]:
+def _read_own(path: Path) -> tuple[Network, Metadata, str]:
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})[METADATA_KEY])
-            written_seal = description.pop(SEAL_KEY)
-            metadata = _parse_metadata(description)
+            written_digest = description.pop(DIGEST_KEY)
+            metadata = _parse_metadata(_upgrade(description))
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            network = _empty(path, parse_spec(metadata.architecture), len(metadata.classes))
+            network = _empty(path, parse_spec(metadata.architecture), len(metadata.data.classes))
             _require_shapes(path, network, {name: tuple(each.get_shape()) for name, each in slices.items()})
             if any(each.get_dtype() != "F32" for each in slices.values()):
                 raise KdError(f"{path} does not hold 32-bit floating-point weights: train it again")
             weights = {name: file.get_tensor(name) for name in slices}
-            if written_seal != seal(description, weights):
-                raise ValueError("changed since it was written")
-            network.load_state_dict(weights, assign=True)
-    except (SafetensorError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        if written_digest != compute_digest(description, weights):
+            raise ValueError("changed since it was written")
+    except (SafetensorError, ConfigError, *NOT_AS_EXPECTED) as error:
         raise KdError(
             f"{path} is damaged or no kd checkpoint: use a file that kd train-teacher or kd distill wrote"
-        ) from None
-    return network, metadata
+        ) from error
+    network.load_state_dict(weights, assign=True)
+    return network, metadata, written_digest
 
 
-def _load_plain(path: Path) -> tuple[Network, Metadata]:
+def _read_plain(path: Path) -> tuple[Network, Metadata, str]:
     spec, classes, weights = read_state_dict(path)
     network = _empty(path, spec, classes)
     _require_shapes(path, network, {name: tuple(tensor.shape) for name, tensor in weights.items()})
@@ -160,16 +177,14 @@ def _load_plain(path: Path) -> tuple[Network, Metadata]:
     metadata = Metadata(
         role=Role.teacher if spec.family == "cnn" else Role.student,
         architecture=str(spec),
-        dataset=DatasetName.mnist,
-        classes=tuple(map(str, range(classes))),
-        normalisation=MNIST_NORMALISATION,
+        data=DataInfo(**asdict(ASSUMED_DATA) | {"classes": tuple(map(str, range(classes)))}),
         method="unknown",
         seed=0,
         accuracy=math.nan,
         options={},
         versions={},
     )
-    return network, metadata
+    return network, metadata, compute_digest({"architecture": str(spec)}, weights)
 
 
 def _empty(path: Path, spec: Spec, classes: int) -> Network:
@@ -177,12 +192,28 @@ def _empty(path: Path, spec: Spec, classes: int) -> Network:
     if not 2 <= classes <= MAX_CLASSES:
         raise KdError(f"{path} tells {classes} classes apart: use a network for 2 to {MAX_CLASSES:,}")
     with torch.device("meta"):
-        return build(spec, classes)
+        return build_network(spec, classes)
 
 
 def _require_shapes(path: Path, network: Network, shapes: dict[str, tuple[int, ...]]) -> None:
     if shapes != {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}:
         raise KdError(f"{path} is not the network that its description says: train it again")
+
+
+def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:
+    """The description of a checkpoint of kd 0.1, which had the data in pieces, in today's form."""
+    if "data" in raw:
+        return raw
+    normalisation = raw["normalisation"]
+    data = {
+        "name": raw["dataset"],
+        "classes": raw["classes"],
+        "shape": [1, *raw["input_size"]],
+        "mean": [normalisation["mean"]],
+        "std": [normalisation["std"]],
+        "digest": "",
+    }
+    return raw | {"data": data, "ensemble": None}
 
 
 def _parse_metadata(raw: dict[str, Any]) -> Metadata:
@@ -191,27 +222,35 @@ def _parse_metadata(raw: dict[str, Any]) -> Metadata:
     Raises:
         KeyError, TypeError, ValueError: something is missing or of the wrong kind.
     """
-    classes = tuple(str(name) for name in raw["classes"])
-    mean, std = float(raw["normalisation"]["mean"]), float(raw["normalisation"]["std"])
-    if not (abs(mean) < 1e3 and 1e-6 < std < 1e3):
-        raise ValueError("an impossible normalisation")
-    if tuple(raw["input_size"]) != (IMAGE_SIZE, IMAGE_SIZE):
-        raise ValueError("an input size that no network here has")
+    ensemble = raw["ensemble"]
     return Metadata(
         role=Role(raw["role"]),
         architecture=str(raw["architecture"]),
-        dataset=_dataset(raw["dataset"]),
-        classes=classes,
-        normalisation=Normalisation(mean, std),
+        data=_parse_data(raw["data"]),
         method=str(raw["method"]),
         seed=int(raw["seed"]),
         accuracy=float(raw["accuracy"]),
         options=dict(raw["options"]),
+        ensemble=None
+        if ensemble is None
+        else Membership(str(ensemble["identifier"]), int(ensemble["number"]), int(ensemble["size"])),
         versions=dict(raw["versions"]),
     )
 
 
-def _dataset(name: str) -> DatasetName:
-    if name == DatasetName.auto.value:
-        raise ValueError("auto is no data set that a network could have learnt")
-    return DatasetName(name)
+def _parse_data(raw: dict[str, Any]) -> DataInfo:
+    data = DataInfo(
+        name=str(raw["name"]),
+        classes=tuple(str(name) for name in raw["classes"]),
+        shape=tuple(int(size) for size in raw["shape"]),  # type: ignore[arg-type]
+        mean=tuple(float(value) for value in raw["mean"]),
+        std=tuple(float(value) for value in raw["std"]),
+        digest=str(raw["digest"]),
+    )
+    if data.shape != IMAGE_SHAPE:
+        raise ValueError("a shape that no network here takes")
+    if not len(data.mean) == len(data.std) == data.shape[0]:
+        raise ValueError("a normalisation for another number of channels")
+    if not all(abs(mean) < 1e3 and 1e-6 < std < 1e3 for mean, std in zip(data.mean, data.std, strict=True)):
+        raise ValueError("an impossible normalisation")
+    return data

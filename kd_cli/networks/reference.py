@@ -1,21 +1,18 @@
-"""The networks, and how an architecture spec becomes one.
+"""The reference networks, and how an architecture spec becomes one.
 
 Every network gives logits from ``forward(x)`` and its named intermediate features from ``forward_features(x)``, where
-``x`` is a float tensor of shape (N, 1, 28, 28) and each feature carries the name of the layer it comes out of.
+``x`` is a normalised float tensor of shape (N, 1, 28, 28) and each feature carries the name of the layer it comes out
+of.
 """
-
-import zlib
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_cli.data import IMAGE_SIZE, Normalisation
-from kd_cli.settings import Spec
+from kd_cli.networks.spec import Spec
 
-FORWARD_CHUNK = 500
-"""Pictures per forward pass where no gradients are needed: as fast as all at once, and 60 MB at most."""
+IMAGE_SIZE = 28
+"""Height and width, in pixels, of the images that the reference networks take."""
 
 
 class TeacherNet(nn.Module):
@@ -27,7 +24,7 @@ class TeacherNet(nn.Module):
     * Only the top left 24x24 pixels are convolved: the pool's windows end at row and column 20 of the 24x24 feature
       map, so pixels 25 to 28 never reach the output.
     * Between convolution and pool a batch stays in the layout of oneDNN, the CPU library that computes both and their
-      gradients. Other devices, and single pictures, keep it channels-last.
+      gradients. Other devices, and single images, keep it channels-last.
     """
 
     def __init__(self, filters: int = 32, classes: int = 10) -> None:
@@ -84,35 +81,15 @@ class StudentNet(nn.Module):
 Network = TeacherNet | StudentNet
 
 
-def build(spec: Spec, classes: int = 10) -> Network:
+def build_network(spec: Spec, classes: int = 10) -> Network:
     """A freshly initialised network for ``spec``; its weights come from torch's global random stream."""
     if spec.family == "cnn":
         return TeacherNet(filters=spec.sizes[0], classes=classes)
     return StudentNet(spec.sizes, classes=classes)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable values."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def checksum(network: nn.Module) -> str:
-    """Differs between networks with different weights."""
-    weights = torch.cat([tensor.detach().flatten() for tensor in network.state_dict().values()])
-    return f"{zlib.crc32(weights.cpu().numpy().data):08x}"
-
-
-@torch.no_grad()
-def compute_logits(network: Callable[[Tensor], Tensor], images: Tensor, normalise: Normalisation) -> Tensor:
-    """Logits, (N, classes), of uint8 pictures (N, 28, 28), without gradients and in bounded memory.
-
-    ``network`` may be any function of normalised pictures that gives one row for each.
-    """
-    return torch.cat([network(normalise(chunk)) for chunk in images.split(FORWARD_CHUNK)])
-
-
 def _suits_onednn(x: Tensor) -> bool:
-    # For a few pictures the way into that layout and out of it takes longer than what it saves.
+    # For a few images the way into that layout and out of it takes longer than what it saves.
     return x.device.type == "cpu" and x.dtype == torch.float and len(x) >= 16 and torch.backends.mkldnn.is_available()
 
 

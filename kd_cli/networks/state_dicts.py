@@ -1,4 +1,4 @@
-"""Plain ``.pth`` state dicts of the reference networks, as other programs write them, read without running any code.
+"""Plain state dicts of the reference networks, as ``torch.save`` writes them, read without running any code.
 
 They say nothing of themselves, so the architecture is told from the shapes and MNIST is assumed.
 """
@@ -9,15 +9,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kd_cli.settings import MAX_LAYER_SIZE, KdError, Spec
+from kd_cli.config import KdError
+from kd_cli.networks.spec import MAX_LAYER_SIZE, Spec
 
-SUFFIXES = (".pth", ".pt")
 MAX_BYTES = 2**30
-"""A file larger than this is no network for 28x28 pictures."""
+"""A file larger than this is no network for 28x28 images."""
+
+
+def is_state_dict(path: Path) -> bool:
+    """Whether ``torch.save`` wrote a file, by how it begins: a ZIP archive today, a pickle before 2020.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with open(path, "rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start == b"\x80\x02"
 
 
 def read_state_dict(path: Path) -> tuple[Spec, int, dict[str, Tensor]]:
-    """The architecture, the number of classes, and the weights in a ``.pth`` file.
+    """The architecture, the number of classes, and the weights in a state dict.
 
     Raises:
         KdError: the file is no state dict of tensors, holds anything that would have to be executed, or its layers are
@@ -38,11 +49,11 @@ def read_state_dict(path: Path) -> tuple[Spec, int, dict[str, Tensor]]:
         return spec, classes, {name: tensor.contiguous() for name, tensor in weights.items()}
     except OSError:
         raise
-    except Exception:  # torch.load raises many kinds for a hostile or damaged file; none of them ran its code
+    except Exception as error:  # torch.load raises many kinds for a hostile or damaged file; none of them ran its code
         raise KdError(
             f"{path} is damaged, or no plain state dict with layers conv1, fc1, fc2: "
             "save one with torch.save(network.state_dict(), path)"
-        ) from None
+        ) from error
 
 
 def _recognise(shapes: dict[str, tuple[int, ...]]) -> tuple[Spec, int]:

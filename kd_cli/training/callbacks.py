@@ -1,52 +1,69 @@
-"""What a training run tells while it goes on, and the bar on the terminal that shows it."""
+"""The callbacks of a run: a progress bar, and a history with the accuracy on the test set."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from torch import nn
 from tqdm import tqdm
 
-from kd_cli.journal import Entry
-from kd_cli.train import Bar
+from kd_cli.training.loop import Callback, Epoch, Progress, Training
 
 
-class Watch(Bar, Protocol):
-    """Follows a training run, and may end it early."""
+@dataclass(frozen=True)
+class EpochResult:
+    """An epoch: its mean training loss, accuracy and errors on the test set after it, seconds of training."""
 
-    def begin(self, steps: int, done: int) -> Any:
-        """The run starts; it has ``steps`` in all, of which an earlier part of it has ``done`` some."""
-
-    def begin_epoch(self, title: str) -> Any:
-        """An epoch starts."""
-
-    def end_epoch(self, entry: Entry) -> bool:
-        """An epoch is over; whether to go on. A run that ends here is saved as it is."""
-
-    def close(self) -> Any:
-        """The run is over, whatever the reason."""
+    epoch: int
+    loss: float
+    accuracy: float
+    error_count: int
+    seconds: float
 
 
-class Terminal:
-    """A progress bar, where there is a terminal."""
+class ProgressBar(Callback):
+    """A bar on stderr, where that is a terminal, with the loss and accuracy of the latest steps.
 
-    def begin(self, steps: int, done: int) -> None:
+    Args:
+        title: what is trained.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def on_fit_begin(self, training: Training) -> None:
         """Show the bar."""
-        self.bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False)
+        done, total = training.steps_done, training.total_steps
+        self.bar = tqdm(total=total, initial=done, unit="step", disable=None, leave=False)
 
-    def begin_epoch(self, title: str) -> None:
-        """Name the epoch beside the bar."""
-        self.bar.set_description(title)
+    def on_epoch_begin(self, training: Training) -> None:
+        """Name the epoch."""
+        self.bar.set_description(f"{self.title}, epoch {training.epochs_done + 1}/{training.config.epochs}")
 
-    def update(self, n: int) -> None:
-        """Move on by ``n`` steps."""
-        self.bar.update(n)
+    def on_step_end(self, training: Training) -> None:
+        """Move on by a step."""
+        self.bar.update()
 
-    def show(self, loss: float, accuracy: float) -> None:
-        """The means over the epoch so far, beside the bar."""
-        self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.2%}")
+    def on_progress(self, training: Training, progress: Progress) -> None:
+        """Show the latest means."""
+        self.bar.set_postfix_str(f"loss {progress.loss:.4f}, accuracy {progress.accuracy:.2%}")
 
-    def end_epoch(self, entry: Entry) -> bool:
-        """Go on."""
-        return True
-
-    def close(self) -> None:
+    def on_fit_end(self, training: Training) -> None:
         """Take the bar away."""
         self.bar.close()
+
+
+class History(Callback):
+    """What each epoch came to.
+
+    Args:
+        test: network -> (accuracy, errors) on the test set.
+    """
+
+    def __init__(self, test: Callable[[nn.Module], tuple[float, int]]) -> None:
+        self.test = test
+        self.epochs: list[EpochResult] = []
+
+    def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
+        """Test the network."""
+        accuracy, errors = self.test(training.network)
+        self.epochs.append(EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds))

@@ -1,13 +1,14 @@
 """The device that does the work, and how to make it do the same work twice."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from kd_cli.settings import DeviceName, KdError
+from kd_cli.config import DeviceName, KdError
 
 MACS_WORTH_SHARING = 10_000_000
 """In one step, forwards. A batch of 64 takes 6.5 million in mlp-128 and 25 million in cnn-32."""
@@ -31,22 +32,53 @@ def select(name: DeviceName) -> torch.device:
     return torch.device(name.value)
 
 
-def describe(device: torch.device) -> dict[str, str]:
-    """The device for programs, and for people with the hardware or the number of threads behind it."""
+def describe(device: torch.device, threads: int | None = None) -> tuple[str, str]:
+    """The device for programs, and for people with the hardware or the number of threads behind it.
+
+    Args:
+        device: the device that computes.
+        threads: how many threads a CPU uses, where it is not torch's number.
+    """
     detail = ""
     if device.type == "cuda":
         detail = f" ({torch.cuda.get_device_name(device)})"
     elif device.type == "cpu":
-        threads = torch.get_num_threads()
+        threads = threads or torch.get_num_threads()
         detail = f" ({threads} thread{'s' if threads > 1 else ''})"
-    return {"device": device.type, "device_name": device.type + detail}
+    return device.type, device.type + detail
 
 
-def make_repeatable(seed: int) -> None:
-    """Same seed, same machine, same weights to the bit."""
-    torch.manual_seed(seed)
+def make_repeatable() -> None:
+    """Choose algorithms that compute the same bits every time."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of its GPU is too small."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Refuse work that no memory of this machine can hold, before the machine grinds to a halt.
+
+    Args:
+        needed: bytes, a lower bound.
+        what: what needs them, for the message.
+
+    Raises:
+        KdError: the machine has less memory.
+    """
+    if not hasattr(os, "sysconf"):
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise KdError(
+            f"{what} needs at least {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f} GB: "
+            "use a smaller architecture"
+        )
 
 
 @contextmanager

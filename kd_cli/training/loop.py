@@ -2,50 +2,38 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kd_cli import device
-from kd_cli.batches import batches
-from kd_cli.data import Normalisation, Split
-from kd_cli.networks import Network
-from kd_cli.objectives import Objective
-from kd_cli.optimiser import Adam, learning_rate
-from kd_cli.settings import KdError, TrainingSettings
+from kd_cli.config import KdError, TrainingConfig
+from kd_cli.data.batches import BatchSource
+from kd_cli.training import device
+from kd_cli.training.objective import Objective
+from kd_cli.training.optimiser import Adam, learning_rate
 
 REFRESH = 50
 """Steps between two looks at the loss. A look makes a GPU wait, so it is not taken at every step."""
 
 
-class Bar(Protocol):
-    """What the loop tells of its progress."""
-
-    def update(self, n: int) -> Any:
-        """Move on by ``n`` steps."""
-
-    def show(self, loss: float, accuracy: float) -> Any:
-        """The means over the epoch so far."""
+class DivergedError(KdError):
+    """The loss became infinite or no number at all."""
 
 
-class Silent:
-    """A bar that shows nothing."""
+@dataclass(frozen=True)
+class Progress:
+    """Mean training loss, and share of images classified correctly, over some steps; an unlabelled image is incorrect."""
 
-    def update(self, n: int) -> None:
-        """Take no notice."""
-
-    def show(self, loss: float, accuracy: float) -> None:
-        """Take no notice."""
+    loss: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Mean training loss and share of pictures read right over the epoch's batches as they came; seconds it took.
-
-    A picture without a label counts as read wrong.
-    """
+    """An epoch's number, from 1, its means over the batches as they came, and the seconds that it took."""
 
     number: int
     loss: float
@@ -53,71 +41,93 @@ class Epoch:
     seconds: float
 
 
-class Training:
-    """A training run: everything that changes from step to step, and the method that moves it on by an epoch.
+class Callback:
+    """What may be done at each point of a run. Subclasses override what they need."""
 
-    The order of the pictures and their shifts come from a random stream of the run's own, so that nothing else that
-    draws random numbers can change what is learnt.
+    def on_fit_begin(self, training: "Training") -> None:
+        """The run starts, or goes on."""
+
+    def on_epoch_begin(self, training: "Training") -> None:
+        """An epoch starts."""
+
+    def on_step_end(self, training: "Training") -> None:
+        """A step is done. Called often: keep it short."""
+
+    def on_progress(self, training: "Training", progress: Progress) -> None:
+        """The means over the steps since the last call in this epoch; every `REFRESH` steps."""
+
+    def on_epoch_end(self, training: "Training", epoch: Epoch) -> None:
+        """An epoch is done."""
+
+    def on_fit_end(self, training: "Training") -> None:
+        """The run is over, whatever the reason."""
+
+
+class Training:
+    """A run's state: everything that changes from step to step, and the method that moves it on by an epoch.
+
+    Args:
+        network: pixels (B, C, H, W) -> logits (B, classes); with an attribute ``macs`` if it knows its cost.
+        objective: what each step minimises.
+        batches: the training images.
+        config: how to train.
     """
 
     def __init__(
-        self,
-        network: Network,
-        objective: Objective,
-        split: Split,
-        normalise: Normalisation,
-        settings: TrainingSettings,
+        self, network: nn.Module, objective: Objective, batches: BatchSource, config: TrainingConfig
     ) -> None:
-        self.network, self.objective = network, objective
-        self.split, self.normalise, self.settings = split, normalise, settings
-        self.random = torch.Generator().manual_seed(settings.seed)
+        self.network, self.objective, self.batches, self.config = network, objective, batches, config
         self.epochs_done = 0
-        self.macs_per_step = settings.batch_size * network.macs
-        self.steps_per_epoch = -(-len(split) // settings.batch_size)
+        self.step_in_epoch = 0
+        self.stop_requested = False
+        self.macs_per_step = config.batch_size * getattr(network, "macs", device.MACS_WORTH_SHARING)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
         self.optimiser = Adam([*network.parameters(), *own])
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps in the whole run."""
-        return self.steps_per_epoch * self.settings.epochs
+        """Steps in the whole run."""
+        return self.batches.steps_per_epoch * self.config.epochs
 
     @property
     def steps_done(self) -> int:
-        """Optimiser steps in the epochs that are complete."""
-        return self.steps_per_epoch * self.epochs_done
+        """Steps so far."""
+        return self.batches.steps_per_epoch * self.epochs_done + self.step_in_epoch
 
-    def run_epoch(self, bar: Bar) -> Epoch:
-        """Show every training picture to the network once.
+    def run_epoch(self, callbacks: Sequence[Callback] = ()) -> Epoch:
+        """Show every training image to the network once.
 
         Raises:
-            KdError: the loss became infinite or no number at all; names epoch and step.
+            DivergedError: the loss became infinite or no number at all; names epoch and step.
         """
-        start, settings, tally = time.perf_counter(), self.settings, _Tally()
+        start, config, tally = time.perf_counter(), self.config, _Tally()
         self.network.train()
-        try:
-            with device.threads_for(self.macs_per_step):
-                for batch in batches(
-                    self.split, settings.batch_size, self.normalise, self.random, settings.augment, settings.warp
-                ):
-                    step = self.objective(self.network, batch)
-                    self.optimiser.clear_gradients()
-                    step.backward()
-                    number = self.steps_done + tally.steps
-                    self.optimiser.step(learning_rate(settings.schedule, settings.lr, number, self.total_steps))
-                    tally.add(step.loss, step.logits, batch.labels)
-                    bar.update(1)
-                    if tally.steps % REFRESH == 0:
-                        tally.look()
-                        bar.show(tally.loss, tally.accuracy)
-            tally.look()  # waits for the device, so before the clock
-        except FloatingPointError as error:
-            raise KdError(
-                f"the loss became {error} in epoch {self.epochs_done + 1}, step {tally.steps}: "
-                "use a smaller --lr, a larger --batch-size, or less weight on the teacher"
-            ) from None
+        with device.threads_for(self.macs_per_step):
+            for batch in self.batches.epoch():
+                step = self.objective(self.network, batch)
+                self.optimiser.clear_gradients()
+                step.loss.backward()
+                self.optimiser.step(learning_rate(config.schedule, config.lr, self.steps_done, self.total_steps))
+                self.step_in_epoch += 1
+                tally.add(step.loss, step.logits, batch.labels)
+                for callback in callbacks:
+                    callback.on_step_end(self)
+                if self.step_in_epoch % REFRESH == 0:
+                    progress = self._look(tally)
+                    for callback in callbacks:
+                        callback.on_progress(self, progress)
+        self._look(tally)  # waits for the device, so before the clock
         self.epochs_done += 1
+        self.step_in_epoch = 0
         return Epoch(self.epochs_done, tally.loss, tally.accuracy, time.perf_counter() - start)
+
+    def _look(self, tally: "_Tally") -> Progress:
+        try:
+            return tally.look()
+        except FloatingPointError as error:
+            raise DivergedError(
+                f"the loss became {error} in epoch {self.epochs_done + 1}, step {tally.steps}"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next epoch depends on."""
@@ -125,7 +135,7 @@ class Training:
             "network": self.network.state_dict(),
             "objective": self.objective.state_dict() if isinstance(self.objective, nn.Module) else {},
             "optimiser": self.optimiser.state_dict(),
-            "random": self.random.get_state(),
+            "batches": self.batches.state_dict(),
             "epochs_done": self.epochs_done,
         }
 
@@ -135,8 +145,28 @@ class Training:
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.random.set_state(state["random"])
+        self.batches.load_state_dict(state["batches"])
         self.epochs_done = state["epochs_done"]
+
+
+def fit(training: Training, callbacks: Sequence[Callback] = ()) -> None:
+    """Train until all epochs are done, or a callback sets ``training.stop_requested``.
+
+    Raises:
+        DivergedError: as `Training.run_epoch`.
+    """
+    try:
+        for callback in callbacks:
+            callback.on_fit_begin(training)
+        while training.epochs_done < training.config.epochs and not training.stop_requested:
+            for callback in callbacks:
+                callback.on_epoch_begin(training)
+            epoch = training.run_epoch(callbacks)
+            for callback in callbacks:
+                callback.on_epoch_end(training, epoch)
+    finally:
+        for callback in callbacks:
+            callback.on_fit_end(training)
 
 
 class _Tally:
@@ -149,12 +179,12 @@ class _Tally:
 
     @property
     def loss(self) -> float:
-        """Mean over all pictures."""
+        """Mean over all images."""
         return self._loss_sum / self.seen
 
     @property
     def accuracy(self) -> float:
-        """Share of all pictures that were read right."""
+        """Share of all images that were classified correctly."""
         return self._correct_sum / self.seen
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
@@ -162,20 +192,25 @@ class _Tally:
         self.steps += 1
         self._waiting.append((loss.detach(), logits.detach(), labels))
 
-    def look(self) -> None:
-        """Take in the steps since the last look.
+    def look(self) -> Progress:
+        """Take in the steps since the last look, and return their means.
 
         Raises:
             FloatingPointError: a loss was not finite; says which, and leaves ``steps`` at that step.
         """
-        if self._waiting:
-            losses, logits, labels = zip(*self._waiting, strict=True)
-            values = torch.stack(losses).tolist()
-            for number, loss in enumerate(values, start=self.steps - len(values) + 1):
-                if not math.isfinite(loss):
-                    self.steps = number
-                    raise FloatingPointError(loss)
-            self._loss_sum += math.fsum(loss * len(batch) for loss, batch in zip(values, labels, strict=True))
-            self._correct_sum += (torch.cat(logits).argmax(dim=1) == torch.cat(labels)).sum().item()
-            self.seen += sum(map(len, labels))
-            self._waiting.clear()
+        if not self._waiting:
+            return Progress(math.nan, math.nan)
+        losses, logits, labels = zip(*self._waiting, strict=True)
+        values = torch.stack(losses).tolist()
+        for number, loss in enumerate(values, start=self.steps - len(values) + 1):
+            if not math.isfinite(loss):
+                self.steps = number
+                raise FloatingPointError(loss)
+        loss_sum = math.fsum(loss * len(batch) for loss, batch in zip(values, labels, strict=True))
+        correct = (torch.cat(logits).argmax(dim=1) == torch.cat(labels)).sum().item()
+        seen = sum(map(len, labels))
+        self._loss_sum += loss_sum
+        self._correct_sum += correct
+        self.seen += seen
+        self._waiting.clear()
+        return Progress(loss_sum / seen, correct / seen)

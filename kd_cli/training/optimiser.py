@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from kd_cli.settings import Schedule
+from kd_cli.config import Schedule
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """The paper's, and torch's, defaults."""

@@ -1,79 +1,108 @@
-"""The state of a training run on disk, so that an interrupted run goes on where its last epoch ended.
+"""The state of a run on disk, so that an interrupted run goes on where its last epoch ended.
 
-The journal lies beside the checkpoint (``student.resume`` beside ``student.safetensors``) and is removed when the
+It lies beside the checkpoint (``student.safetensors.resume`` beside ``student.safetensors``) and is removed when the
 command completes. It holds no code: it is written by `torch.save` and read with ``weights_only=True``.
 """
 
 import io
 import json
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kd_cli.config import KdError
 from kd_cli.files import write_atomically
-from kd_cli.settings import KdError
-from kd_cli.train import Training
+from kd_cli.training.callbacks import EpochResult, History
+from kd_cli.training.loop import Callback, Epoch, Training
 
-Entry = dict[str, Any]
-"""What a run reports of one epoch."""
+NOT_AS_EXPECTED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
+"""What it raises to use values of a file that anybody may have written."""
 
 
-class Journal:
+class ResumeState(Callback):
     """Keeps a run's state after every epoch, and gives it back to the same run only.
+
+    It comes after the history among a run's callbacks.
 
     Args:
         checkpoint: the file that the run writes in the end.
-        run: all that decides what the run computes, as JSON-like values; two runs with equal descriptions are the same.
+        identity: all that decides what the run computes, as JSON-like values; runs with equal identities are the same.
+        history: what the epochs came to, which is kept with the state.
     """
 
-    def __init__(self, checkpoint: Path, run: dict[str, Any]) -> None:
-        self.path = checkpoint.with_suffix(".resume")
-        self.run = json.loads(json.dumps(run))  # plain values only: what is read back is compared with them
+    def __init__(self, checkpoint: Path, identity: dict[str, Any], history: History) -> None:
+        self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
+        self.identity = json.loads(json.dumps(identity))  # plain values only: what is read back is compared with them
+        self.history = history
 
-    def keep(self, training: Training, history: list[Entry]) -> None:
-        """Write the state that the run has now, at the end of an epoch.
+    def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
+        """Write the state.
 
         Raises:
             KdError: the file cannot be written.
         """
-        buffer = io.BytesIO()
-        torch.save({"run": self.run, "training": training.state_dict(), "history": history}, buffer)
-        write_atomically(self.path, buffer.getvalue())
+        history = [asdict(each) for each in self.history.epochs]
+        self._write({"run": self.identity, "training": training.state_dict(), "history": history, "diverged": False})
 
-    def restore(self, training: Training) -> list[Entry]:
-        """Bring a fresh run to the state that was kept; the entries of the epochs done, none where nothing was kept.
+    def mark_diverged(self) -> None:
+        """Note that the next epoch diverged, so that the run may go on with another learning rate."""
+        if self.history.epochs:
+            self._write(self._read() | {"diverged": True})
+
+    def restore(self, training: Training) -> None:
+        """Bring a fresh run, and its history, to the state that was kept; as they are where nothing was kept.
 
         Raises:
             KdError: what was kept is damaged, or belongs to a run that computes something else.
         """
         if not self.path.exists():
-            return []
-        damaged = KdError(f"{self.path} is damaged: delete it and start again without --resume")
+            return
+        kept = self._read()
         try:
-            kept = torch.load(self.path, weights_only=True, map_location="cpu")
-            run, state, history = kept["run"], kept["training"], kept["history"]
-        except OSError as error:
-            raise KdError(f"cannot read {self.path}: {error.strerror or error}; start again without --resume") from None
-        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError):
-            raise damaged from None
-        if run != self.run:
+            identity, state, diverged = dict(kept["run"]), kept["training"], kept["diverged"]
+            history = [EpochResult(**entry) for entry in kept["history"]]
+        except NOT_AS_EXPECTED as error:
+            raise self._damaged() from error
+        # The step that diverged is not part of the state: with another learning rate the run may pass it.
+        free = {"lr"} if diverged else set()
+        if different := [key for key in [*self.identity, *identity] if _differs(identity, self.identity, key, free)]:
+            key = different[0]
             raise KdError(
-                f"{self.path} belongs to another command line ({_difference(run, self.run)}): "
-                "repeat that one, or start again without --resume"
+                f"{self.path} belongs to another command line ({key} {identity.get(key)}, now "
+                f"{self.identity.get(key)}): repeat that one, or start again without --resume"
             )
         try:
             training.load_state_dict(state)
-        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError):
-            raise damaged from None
-        return list(history)
+        except NOT_AS_EXPECTED as error:
+            raise self._damaged() from error
+        self.history.epochs[:] = history
 
     def remove(self) -> None:
         """Forget the run: it is complete."""
         self.path.unlink(missing_ok=True)
 
+    def _read(self) -> dict[str, Any]:
+        try:
+            kept: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
+        except OSError as error:
+            raise KdError(
+                f"cannot read {self.path}: {error.strerror or error}; start again without --resume"
+            ) from error
+        except (pickle.UnpicklingError, EOFError, *NOT_AS_EXPECTED) as error:
+            raise self._damaged() from error
+        return kept
 
-def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    key = next(key for key in [*ours, *theirs] if theirs.get(key) != ours.get(key))
-    return f"{key} {theirs.get(key)}, now {ours.get(key)}"
+    def _write(self, kept: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(kept, buffer)
+        write_atomically(self.path, buffer.getvalue())
+
+    def _damaged(self) -> KdError:
+        return KdError(f"{self.path} is damaged: delete it and start again without --resume")
+
+
+def _differs(theirs: dict[str, Any], ours: dict[str, Any], key: str, free: set[str]) -> bool:
+    return key not in free and theirs.get(key) != ours.get(key)

@@ -1,0 +1,54 @@
+"""``kd benchmark``: the cost of networks, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from kd_cli.commands.job import describe_model, open_for_testing
+from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
+from kd_cli.config import LATENCY_THREADS, DataConfig, Role, RunConfig
+from kd_cli.evaluation.cost import measure_costs
+from kd_cli.evaluation.quality import measure_accuracy
+from kd_cli.networks.classifier import compute_logits
+from kd_cli.training import device
+
+
+def benchmark(
+    paths: Sequence[Path] = (), data: DataConfig = DataConfig(), run: RunConfig = RunConfig()
+) -> BenchmarkResult:
+    """Measure the cost, and the accuracy, of the given checkpoints, or of the data set's teacher and student.
+
+    Raises:
+        KdError: something is not there, or does not fit together.
+    """
+    dataset, checkpoints = open_for_testing(data, run, paths)
+    test = dataset.test
+    costs = measure_costs([each.classifier for each in checkpoints], test)
+    models = [
+        BenchmarkedModel(
+            **vars(describe_model(checkpoint)),
+            **vars(cost),
+            size_bytes=checkpoint.path.stat().st_size,
+            accuracy=measure_accuracy(compute_logits(checkpoint.classifier, test.images), test.labels)[0],
+        )
+        for checkpoint, cost in zip(checkpoints, costs, strict=True)
+    ]
+    kind, name = device.describe(dataset.device)
+    return BenchmarkResult(
+        dataset=dataset.info.name,
+        device=kind,
+        device_name=name,
+        threads=torch.get_num_threads(),
+        latency_threads=LATENCY_THREADS,
+        models=tuple(models),
+        student_speedup=_speedup(models),
+    )
+
+
+def _speedup(models: Sequence[BenchmarkedModel]) -> float | None:
+    """The first teacher's median latency over the first student's; None unless there is one of each."""
+    p50 = {model.role: model.latency_ms.p50 for model in reversed(models)}
+    if not {role.value for role in Role} <= p50.keys():
+        return None
+    return p50[Role.teacher.value] / p50[Role.student.value]

@@ -1,0 +1,253 @@
+"""What commands give back: one frozen dataclass each. `report.as_json` makes the ``--json`` object of them.
+
+A field is a key of that object, unless its metadata says otherwise: ``json`` is another key, or None for none.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_cli.evaluation.cost import Cost
+from kd_cli.evaluation.quality import Disagreement, Quality
+from kd_cli.evaluation.statistics import Difference
+from kd_cli.training.callbacks import EpochResult
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every result begins with: the data set and the device, the latter also as people say it."""
+
+    dataset: str
+    device: str
+    device_name: str
+
+
+@dataclass(frozen=True)
+class TrainingResult(Result):
+    """A network that was trained.
+
+    ``method_options`` are the method's own options, ``options`` all that the run was told. ``train_seconds`` is the sum
+    over the epochs: of training alone, without tests and files.
+    """
+
+    role: str
+    seed: int
+    architecture: str
+    parameters: int
+    method: str
+    method_options: dict[str, float]
+    teachers: tuple[str, ...]
+    epochs: int
+    options: dict[str, Any]
+    checkpoint: str
+    test_images: int
+    accuracy: float
+    error_count: int
+    train_seconds: float
+    history: tuple[EpochResult, ...]
+
+
+@dataclass(frozen=True)
+class EnsembleResult(Result):
+    """Teachers that were trained to be averaged. Accuracy and errors are those of their averaged probabilities.
+
+    ``seed`` is the first member's, ``checkpoint`` the file after which the members' files are named, ``parameters`` the
+    sum, and ``history`` the mean over the members.
+    """
+
+    role: str
+    seed: int
+    architecture: str
+    parameters: int
+    method: str
+    ensemble: int
+    epochs: int
+    options: dict[str, Any]
+    checkpoint: str
+    test_images: int
+    accuracy: float
+    error_count: int
+    train_seconds: float
+    history: tuple[EpochResult, ...]
+    members: tuple[TrainingResult, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What every result says of a network that it speaks of."""
+
+    role: str
+    checkpoint: str
+    shipped: bool
+    architecture: str
+    method: str
+
+
+@dataclass(frozen=True)
+class EvaluatedModel(Quality, Model):
+    """A network's quality; ``disagreements`` with the teacher are a student's, the most telling first."""
+
+    parameters: int
+    disagreements: tuple[Disagreement, ...] | None
+
+
+@dataclass(frozen=True)
+class EvaluationResult(Result):
+    """The quality of networks on the test set."""
+
+    test_images: int
+    classes: tuple[str, ...]
+    models: tuple[EvaluatedModel, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkedModel(Cost, Model):
+    """A network's cost, and the accuracy that it buys."""
+
+    size_bytes: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class BenchmarkResult(Result):
+    """The cost of networks; ``student_speedup`` is the teacher's median latency over the student's."""
+
+    threads: int
+    latency_threads: int
+    models: tuple[BenchmarkedModel, ...]
+    student_speedup: float | None
+
+
+@dataclass(frozen=True)
+class RunMeasures:
+    """What one run of a comparison came to on the test set, and the seconds that it trained."""
+
+    seed: int
+    accuracy: float
+    error_count: int
+    agreement: float
+    nll: float
+    ece: float
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A student trained with one method, over several seeds, beside its baseline.
+
+    ``mean`` and ``std`` are over the runs, by the names of their measures; ``std`` is None for a single run.
+    ``difference`` is None for the baseline itself, and where it has no run to compare with.
+    """
+
+    student: str
+    method: str
+    options: dict[str, float]
+    parameters: int
+    macs: int
+    runs: tuple[RunMeasures, ...]
+    mean: dict[str, float]
+    std: dict[str, float | None]
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class RunCount:
+    """The runs of a comparison: in all, carried out now rather than found, and at a time."""
+
+    total: int
+    carried_out: int
+    side_by_side: int
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that came to nothing, and why."""
+
+    run: str
+    error: str
+
+
+@dataclass(frozen=True)
+class RefusedCell:
+    """A student and a method that cannot go together, and why."""
+
+    cell: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ComparisonResult(Result):
+    """A comparison of methods, students and seeds."""
+
+    teachers: tuple[str, ...]
+    teacher_architectures: tuple[str, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    options: dict[str, Any]
+    test_images: int
+    results_dir: str
+    runs: RunCount
+    cells: tuple[CellResult, ...]
+    failed: tuple[FailedRun, ...]
+    refused: tuple[RefusedCell, ...]
+
+
+@dataclass(frozen=True)
+class RankedClass:
+    """A class with the probability that a network gives it."""
+
+    class_index: int = field(metadata={"json": "class"})
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A network's output for an image: the most probable class, its probability, all probabilities, and the first few.
+
+    ``correct`` is None where nothing says what the image shows.
+    """
+
+    class_index: int = field(metadata={"json": "class"})
+    label: str
+    confidence: float
+    probabilities: tuple[float, ...]
+    top: tuple[RankedClass, ...]
+    correct: bool | None
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """An image file and what both networks predict; or the error that kept it from being read, and no predictions.
+
+    ``label`` is what the file's name says that it shows, if it was asked. ``preprocessed`` is the file that holds what
+    the networks saw, ``seen`` the same in memory, uint8 (28, 28).
+    """
+
+    file: str
+    error: str | None
+    label: str | None
+    teacher: Prediction | None
+    student: Prediction | None
+    agree: bool | None
+    preprocessed: str | None
+    seen: NDArray[np.uint8] | None = field(metadata={"json": None}, repr=False)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many images with a label a network predicts correctly."""
+
+    correct: int
+    images: int
+
+
+@dataclass(frozen=True)
+class PredictionResult(Result):
+    """Predictions for images; ``accuracy`` by role, where labels were taken from the files' names."""
+
+    models: tuple[Model, ...]
+    images: tuple[ImagePrediction, ...]
+    accuracy: dict[str, Score] | None

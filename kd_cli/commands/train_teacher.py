@@ -1,0 +1,91 @@
+"""``kd train-teacher``: train a network on labels, or several to be averaged."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kd_cli.commands.job import Job, member_path, resolve_teacher
+from kd_cli.commands.results import EnsembleResult, TrainingResult
+from kd_cli.commands.training_run import FinishedRun, run_job
+from kd_cli.config import DataConfig, OutputConfig, RunConfig, TrainingConfig
+from kd_cli.distillation.teacher_outputs import average_logits
+from kd_cli.evaluation.quality import measure_accuracy
+from kd_cli.files import require_writable
+from kd_cli.networks.checkpoint import Membership, checkpoint_path
+from kd_cli.networks.classifier import compute_logits
+from kd_cli.networks.spec import Spec
+from kd_cli.training.callbacks import EpochResult
+
+
+def train_teacher(
+    architecture: Spec,
+    data: DataConfig = DataConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    run: RunConfig = RunConfig(),
+    output: OutputConfig = OutputConfig(),
+    ensemble: int = 1,
+) -> TrainingResult | EnsembleResult:
+    """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
+
+    Raises:
+        KdError: something is not there, does not fit, or cannot be written; or the run diverged or was stopped.
+    """
+    job = resolve_teacher(architecture, data, training, run, ensemble)
+    path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
+    if ensemble == 1:
+        finished = run_job(job, path, output.resume)
+        finished.state.remove()
+        return finished.result
+    paths = [member_path(path, number) for number in range(1, ensemble + 1)]
+    for each in paths:
+        require_writable(each)
+    identifier = hashlib.sha256(json.dumps([job.identity(), ensemble]).encode()).hexdigest()[:16]
+    members = []
+    for number, each in enumerate(paths, start=1):
+        member = replace(job, training=replace(training, seed=training.seed + number - 1))
+        members.append(run_job(member, each, output.resume, ensemble=Membership(identifier, number, ensemble)))
+    for finished in members:
+        finished.state.remove()
+    return _describe_ensemble(job, members)
+
+
+def _describe_ensemble(job: Job, members: Sequence[FinishedRun]) -> EnsembleResult:
+    classifiers = [member.classifier for member in members]
+    test = job.dataset.test
+    logits = compute_logits(lambda pixels: average_logits(classifiers, pixels, 1.0), test.images)
+    accuracy, errors = measure_accuracy(logits, test.labels)
+    results = [member.result for member in members]
+    first = results[0]
+    return EnsembleResult(
+        dataset=first.dataset,
+        device=first.device,
+        device_name=first.device_name,
+        role=first.role,
+        seed=first.seed,
+        architecture=first.architecture,
+        parameters=sum(each.parameters for each in results),
+        method=first.method,
+        ensemble=len(results),
+        epochs=first.epochs,
+        options=first.options,
+        checkpoint=first.checkpoint,
+        test_images=first.test_images,
+        accuracy=accuracy,
+        error_count=errors,
+        train_seconds=math.fsum(each.train_seconds for each in results),
+        history=tuple(_mean_epoch(epochs) for epochs in zip(*(each.history for each in results), strict=True)),
+        members=tuple(results),
+    )
+
+
+def _mean_epoch(epochs: Sequence[EpochResult]) -> EpochResult:
+    count = len(epochs)
+    return EpochResult(
+        epoch=epochs[0].epoch,
+        loss=math.fsum(each.loss for each in epochs) / count,
+        accuracy=math.fsum(each.accuracy for each in epochs) / count,
+        error_count=round(sum(each.error_count for each in epochs) / count),
+        seconds=math.fsum(each.seconds for each in epochs),
+    )

@@ -1,0 +1,65 @@
+"""Data sets in memory: what they are, and their splits."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a network must know of the data that it learns from; stored in every checkpoint.
+
+    Attributes:
+        name: what ``--dataset`` calls it.
+        classes: the classes' names, in the order of the labels.
+        shape: (channels, height, width) of an image.
+        mean: of the training pixels, one for each channel, on a scale where white is 1.
+        std: their standard deviation, likewise.
+        digest: SHA-256 of images and labels: equal digests, equal data.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (N, channels, height, width), and their labels, int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        """This split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set; ``train`` is empty where only the test images were asked for."""
+
+    info: DataInfo
+    train: Split
+    test: Split
+
+    @property
+    def device(self) -> torch.device:
+        """Where its images are."""
+        return self.test.images.device
+
+    def to(self, device: torch.device) -> "Dataset":
+        """This data set on another device."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 images -> what classifiers take: floats from 0 to 1, of the same shape."""
+    return images.float().mul_(1 / 255)

@@ -1,0 +1,140 @@
+"""How far each pixel of a page differs from the paper.
+
+Nothing is assumed of the page but that most of it, and most of its border, is paper. Ink is what differs from the paper
+in one colour direction, whichever that is: dark on light, light on dark, and red on a green as bright are all one.
+"""
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from kd_cli.digits.decode import Pixels
+
+SMALL_PAGE = 96
+"""Pixels; a page with a shorter side than this is enlarged smoothly, so that strokes are some pixels wide."""
+
+FIT_SIDE = 48
+"""Pixels on the longer side of the small copy of a page on which the light is studied."""
+
+WIDEST_STROKE = 0.6
+"""Of the page's shorter side; what is wider and differs from the paper is a shadow."""
+
+
+def measure_contrast(page: Pixels) -> tuple[Pixels, float]:
+    """How far each pixel differs from the paper in the ink's direction, without shadows.
+
+    Args:
+        page: (height, width, 3), RGB from 0 to 1.
+
+    Returns:
+        The contrast, (rows, columns), about 0 where there is paper, and the standard deviation of the paper's noise
+        after `smooth`. A small page comes back larger, and one that was enlarged by repeating pixels smaller.
+    """
+    page = _without_blocks(page)
+    contrast = _along_ink_colour(page - _paper(page))
+    return _without_shadows(_enlarge(contrast)), _noise(contrast)
+
+
+def _without_blocks(page: Pixels) -> Pixels:
+    """Undo an enlargement that repeated pixels, if there was one: blocks have edges that no ink has."""
+    size = page.shape[:2]
+    edges = [np.nonzero(np.any(np.diff(page, axis=axis) != 0, axis=(1 - axis, 2)))[0] + 1 for axis in (0, 1)]
+    block = min(int(np.diff(each, prepend=0, append=side).min()) for each, side in zip(edges, size, strict=True))
+    if block < 3:
+        return page
+    # From 8 to 300 pixels, blocks are 37 or 38 wide: their count is what is whole, and edges lie within a pixel of it.
+    counts = [round(side / block) for side in size]
+    for each, side, n in zip(edges, size, counts, strict=True):
+        if np.abs(each - np.round(each * n / side) * side / n).max(initial=0) > 1:
+            return page
+    rows, columns = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(counts, size, strict=True))
+    return page[np.ix_(rows, columns)]
+
+
+def _paper(page: Pixels) -> Pixels:
+    """The colour of the paper at each pixel: a smooth surface through what agrees with the page's border.
+
+    A quadratic in the coordinates, per channel, by iteratively reweighted least squares with Cauchy's weights, so that
+    ink counts for little.
+    """
+    step = -(-max(page.shape[:2]) // FIT_SIDE)
+    small = block_means(page, step)
+    border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    colours = small.reshape(-1, 3)
+    basis = _quadratic(*small.shape[:2])
+    surface = np.median(border, axis=0)
+    spread = 0.1
+    for _ in range(8):
+        distance = np.linalg.norm(colours - surface, axis=1)
+        spread = float(np.clip(1.5 * np.median(distance), 0.01, spread))
+        weighted = basis / (1 + (distance / spread) ** 2)[:, None]
+        coefficients = np.linalg.lstsq(weighted.T @ basis, weighted.T @ colours, rcond=None)[0]
+        surface = basis @ coefficients
+    paper: Pixels = (_quadratic(*page.shape[:2]) @ coefficients).reshape(page.shape)
+    return paper
+
+
+def _quadratic(height: int, width: int) -> Pixels:
+    """The terms of a quadratic at each pixel of a page, whatever its resolution: (height * width, 6)."""
+    y = np.linspace(-1 + 1 / height, 1 - 1 / height, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1 + 1 / width, 1 - 1 / width, width, dtype=np.float32)[None]
+    terms = np.broadcast_arrays(np.float32(1), x, y, x * x, x * y, y * y)
+    return np.stack(terms, axis=-1).reshape(-1, 6)
+
+
+def _along_ink_colour(difference: Pixels) -> Pixels:
+    """Differences from the paper, (height, width, 3) -> their lengths in the ink's direction, (height, width)."""
+    smoothed = ndimage.gaussian_filter(difference, (1, 1, 0))
+    distance = np.linalg.norm(smoothed, axis=2)
+    strongest = smoothed[distance >= 0.5 * distance.max()]
+    _, _, directions = np.linalg.svd(strongest.T @ strongest)
+    contrast: Pixels = difference @ directions[0]
+    return contrast if (strongest @ directions[0]).sum() > 0 else -contrast
+
+
+def _enlarge(contrast: Pixels) -> Pixels:
+    factor = -(-SMALL_PAGE // min(contrast.shape))
+    if factor == 1 or max(contrast.shape) >= 4 * SMALL_PAGE:
+        return contrast
+    height, width = contrast.shape
+    return resize(contrast, (factor * height, factor * width), Image.Resampling.BICUBIC)
+
+
+def _without_shadows(contrast: Pixels) -> Pixels:
+    """Remove what is too wide for a stroke, by a morphological opening of a small copy of the page."""
+    step = -(-max(contrast.shape) // FIT_SIDE)
+    small = block_means(contrast[..., None], step)[..., 0]
+    window = max(3, round(WIDEST_STROKE * min(small.shape)))
+    wide = ndimage.grey_opening(small, (window, window), mode="nearest")
+    wide = ndimage.gaussian_filter(wide, 1, mode="nearest")
+    flat: Pixels = contrast - resize(wide, contrast.shape, Image.Resampling.BILINEAR)
+    flat -= np.median(flat)
+    return flat
+
+
+def _noise(contrast: Pixels) -> float:
+    """Standard deviation of the paper's noise after `smooth`, from how far most pixels are from their neighbours."""
+    roughness = np.abs(contrast - ndimage.uniform_filter(contrast, 3))
+    # Of a normal variable's absolute value, 0.385 is the 30 % quantile; 0.943 of it is left without the mean of nine.
+    deviation = float(np.quantile(roughness, 0.3)) / (0.385 * 0.943)
+    return 0.28 * deviation  # a Gaussian of 1 pixel leaves this much of white noise
+
+
+def smooth(contrast: Pixels) -> Pixels:
+    """Blur enough to tell strokes from noise and from the blocks of JPEG, and too little to close a loop."""
+    smoothed: Pixels = ndimage.gaussian_filter(contrast, 1)
+    return smoothed
+
+
+def block_means(page: Pixels, step: int) -> Pixels:
+    """The mean of each square of ``step`` x ``step`` pixels, or of its part on the page: (rows, columns, channels)."""
+    rows, columns = (np.arange(0, side, step) for side in page.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(page, rows, axis=0), columns, axis=1)
+    counts = np.diff(rows, append=page.shape[0])[:, None] * np.diff(columns, append=page.shape[1])
+    means: Pixels = (sums / counts[..., None]).astype(np.float32)
+    return means
+
+
+def resize(pixels: Pixels, shape: tuple[int, ...], resampling: Image.Resampling) -> Pixels:
+    """Values (height, width), resampled to another ``shape``."""
+    return np.asarray(Image.fromarray(pixels).resize((shape[1], shape[0]), resampling))

@@ -1,0 +1,109 @@
+"""Tasks carried out side by side, through the interface of `concurrent.futures`."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+MakeExecutor = Callable[[int], Executor]
+"""A number of workers -> an executor with that many."""
+
+
+class WorkerDiedError(Exception):
+    """The process that carried out a task died, twice."""
+
+
+class InProcess(Executor):
+    """Carries out each task in this process, when it is submitted."""
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN003, ANN201
+        """Carry out a call now."""
+        future: Future[object] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def local_executor(workers: int) -> Executor:
+    """This process for one worker, else as many processes of this machine, which end with this one."""
+    if workers == 1:
+        return InProcess()
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    executor: Executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
+    return executor
+
+
+def carry_out(
+    tasks: Sequence[Task],
+    work: Callable[[Task], Outcome],
+    workers: int,
+    make_executor: MakeExecutor = local_executor,
+) -> Iterator[tuple[Task, Outcome | WorkerDiedError]]:
+    """Carry out tasks side by side, and hand over each outcome as it comes.
+
+    If a worker dies (out of memory, say), the tasks that were being carried out are tried once more, each by itself: so
+    no task can take others down, or be blamed for what another one did.
+
+    Args:
+        tasks: what to do; the results may come in another order.
+        work: does it, in a worker; both can be pickled. It raises nothing that is to be expected.
+        workers: how many tasks to carry out at a time.
+        make_executor: where.
+    """
+    suspects = yield from _carry_out_together(tasks, work, workers, make_executor)
+    for task in suspects:
+        if (yield from _carry_out_together([task], work, 1 if workers == 1 else 2, make_executor)):
+            yield task, WorkerDiedError("its process died, twice: is there enough memory? try --jobs 1")
+
+
+def _carry_out_together(
+    tasks: Sequence[Task], work: Callable[[Task], Outcome], workers: int, make_executor: MakeExecutor
+) -> Generator[tuple[Task, Outcome | WorkerDiedError], None, list[Task]]:
+    """Carry out tasks; returns those that were being carried out when a worker died."""
+    waiting = list(reversed(tasks))
+    suspects: list[Task] = []
+    while waiting:
+        executor = make_executor(workers)
+        running: dict[Future[Outcome], Task] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    running[executor.submit(work, waiting[-1])] = waiting[-1]
+                    waiting.pop()  # only now: the executor may refuse
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    outcome = future.result()
+                    yield running.pop(future), outcome
+        except BrokenExecutor:
+            suspects += running.values()
+        finally:
+            _shut_down(executor)
+    return suspects
+
+
+def _shut_down(executor: Executor) -> None:
+    """End an executor's own workers, whatever they are doing, and no other process."""
+    if isinstance(executor, InProcess):
+        return
+    executor.shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]  # loky's
+
+
+def _start_worker(parent: int) -> None:
+    """Prepare a fresh worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked for the tasks
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process with the one that started it, even if that was killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
