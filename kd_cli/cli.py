@@ -172,9 +172,7 @@ def evaluate(
 
 @app.command()
 @with_options
-def benchmark(
-    data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints: CheckpointsArgument = None
-) -> None:
+def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints: CheckpointsArgument = None) -> None:
     """Measure parameters, MACs, size, latency and throughput, side by side."""
     from kd_cli.commands.benchmark import benchmark
     from kd_cli.report import plots, plots_benchmark

@@ -157,15 +157,23 @@ class TrainingConfig(Config):
 class LabelConfig(Config):
     """How many of the training labels may be used, and what becomes of the images without one."""
 
-    train_fraction: float = option(1.0, "Share of the training labels to use, the same for each class.", above=0, maximum=1)
-    transfer: Transfer = option(Transfer.labelled, "Images without a label: left out, or shown with the teacher's outputs.")
+    train_fraction: float = option(
+        1.0, "Share of the training labels to use, the same for each class.", above=0, maximum=1
+    )
+    transfer: Transfer = option(
+        Transfer.labelled, "Images without a label: left out, or shown with the teacher's outputs."
+    )
 
 
 @dataclass(frozen=True)
 class DataConfig(Config):
     """Which data set, and where data sets are kept."""
 
-    dataset: str = option("auto", "mnist, fashion-mnist, kmnist or digits; auto is MNIST, or the bundled digits without it.", metavar="NAME")
+    dataset: str = option(
+        "auto",
+        "mnist, fashion-mnist, kmnist or digits; auto is MNIST, or the bundled digits without it.",
+        metavar="NAME",
+    )
     data_dir: Path = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
 
 
@@ -190,7 +198,10 @@ class TeacherConfig(Config):
     """Which teachers a student learns from."""
 
     teachers: tuple[Path, ...] = option(
-        (), "Teacher's checkpoint; several are averaged. Default: the data set's teacher.", flag="teacher", metavar="PATH"
+        (),
+        "Teacher's checkpoint; several are averaged. Default: the data set's teacher.",
+        flag="teacher",
+        metavar="PATH",
     )
     ensemble: int = option(1, "Members to use of the ensemble that train-teacher saved.", minimum=1, maximum=1_000)
 

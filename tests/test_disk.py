@@ -1,39 +1,68 @@
-"""Disks that are full, and folders that cannot be written."""
+"""Disks that are full."""
 
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CommandLine
 
+MakeDisk = Callable[[int], Path]
+
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 400 kB."""
+def make_disk(tmp_path: Path) -> Iterator[MakeDisk]:
+    """Makes a disk of so many kB."""
     folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a small disk needs Linux and root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+
+    def make(size: int) -> Path:
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)]
+        try:
+            mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        except FileNotFoundError:
+            mounted = False
+        if not mounted:
+            folder.rmdir()
+            pytest.skip("mounting a small disk needs Linux and root")
+        return folder
+
+    yield make
+    if folder.exists():
+        subprocess.run(["umount", folder], check=True)
 
 
-def test_disk_that_fills_up_during_a_write_leaves_the_old_checkpoint(kd: CommandLine, small_disk: Path) -> None:
-    train = ("train-teacher", "--dataset", "digits", "--epochs", "1", "--models-dir", small_disk)
+def test_disk_that_fills_up_during_a_write_leaves_the_old_checkpoint(kd: CommandLine, make_disk: MakeDisk) -> None:
+    disk = make_disk(400)
+    train = ("train-teacher", "--dataset", "digits", "--epochs", "1", "--models-dir", disk)
     # A checkpoint of cnn-2 has 22 kB, and the state that is kept beside it three times as much; cnn-32's is too large.
     assert kd(*train, "--arch", "cnn-2")[0] == 0
-    path = small_disk / "digits" / "teacher.safetensors"
+    path = disk / "digits" / "teacher.safetensors"
     before = path.read_bytes()
     code, _, stderr = kd(*train, "--arch", "cnn-32")
     assert (code, stderr.count("\n")) == (1, 1)
     assert "No space left on device" in stderr
-    assert str(small_disk) in stderr
+    assert str(disk) in stderr
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir() if each.suffix == ".tmp"] == []
+
+
+def test_disk_without_room_for_a_prepared_copy_still_serves_the_data(kd: CommandLine, make_disk: MakeDisk) -> None:
+    disk = make_disk(400)
+    code, _, stderr = kd("train-teacher", "--dataset", "digits", "--arch", "cnn-2", "--epochs", "1", "--data-dir", disk)
+    assert code == 0
+    assert "No space left on device" in stderr
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "auto"])
+def test_disk_without_room_to_unpack_the_archives_is_named_in_one_line(
+    kd: CommandLine, make_disk: MakeDisk, archives: Path, dataset: str
+) -> None:
+    disk = make_disk(16_000)  # the archives have 11.6 MB
+    shutil.copytree(archives, disk / "MNIST" / "raw")
+    code, _, stderr = kd("train-teacher", "--dataset", dataset, "--data-dir", disk)
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in stderr
+    assert "network" not in stderr

@@ -66,9 +66,7 @@ class Job:
 
     def choose_images(self) -> Split:
         """The training images, with the labels that may be used."""
-        return choose_labels(
-            self.dataset.train, self.labels, self.training.seed, teacher=not self.method.is_baseline
-        )
+        return choose_labels(self.dataset.train, self.labels, self.training.seed, teacher=not self.method.is_baseline)
 
     def compute_outputs(self) -> TeacherOutputs:
         """The teachers' outputs for the training images."""
@@ -131,7 +129,9 @@ def resolve_teacher(
         KdError: the data set, the device or the memory is not there.
     """
     if training.seed + ensemble - 1 > MAX_SEED:
-        raise ConfigError(f"--seed {training.seed} --ensemble {ensemble}: use a smaller seed, the last one is too large")
+        raise ConfigError(
+            f"--seed {training.seed} --ensemble {ensemble}: use a smaller seed, the last one is too large"
+        )
     dataset = open_dataset(data, device.select(run.device))
     _require_memory(architecture, dataset.info)
     return Job(Role.teacher, architecture, FROM_LABELS, training, LabelConfig(), dataset)

@@ -3,7 +3,7 @@
 import glob
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,8 @@ from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpo
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training import device
 
-
-@dataclass(frozen=True)
-class _File:
-    """An image file: what the networks will see of it, or the error that kept it from being read."""
-
-    name: str
-    error: str | None
-    seen: Image28 | None
+NOTHING: Image28 = np.zeros((28, 28), np.uint8)
+"""Stands in a batch for an image that cannot be read."""
 
 
 def predict(
@@ -66,32 +60,25 @@ def predict(
     networks = [
         load_checkpoint(path or find_checkpoint(run.models_dir, dataset, role), target) for role, path in paths.items()
     ]
-    files = _read(list(_expand(sources)))
-    saved = _save(files, save_to) if save_to else [None] * len(files)
-    predictions = [_classify(network, files, top, labels_from_name) for network in networks]
+    images = _read(list(_expand(sources)))
+    if save_to:
+        images = _save(images, save_to)
+    labels = [label_from_name(image.file) if labels_from_name else None for image in images]
+    seen = np.array([NOTHING if image.seen is None else image.seen for image in images]).reshape(-1, *NOTHING.shape)
+    predictions = [classify(network, seen, top, labels) for network in networks]
     classes = networks[-1].metadata.data.classes
-    images = []
-    for file, preprocessed, teachers, students in zip(files, saved, *predictions, strict=True):
-        label = _label(file.name, classes) if labels_from_name else None
-        images.append(
-            ImagePrediction(
-                file=file.name,
-                error=file.error,
-                label=None if label is None else classes[label],
-                teacher=teachers,
-                student=students,
-                agree=teachers.label == students.label if teachers and students else None,
-                preprocessed=preprocessed,
-                seen=file.seen,
-            )
-        )
-    accuracy = {role.value: _score(each) for role, each in zip(paths, predictions, strict=True)}
+    for i, (label, by_teacher, by_student) in enumerate(zip(labels, *predictions, strict=True)):
+        if label is not None and label < len(classes):
+            images[i] = replace(images[i], label=classes[label])
+        if images[i].seen is not None:
+            agree = by_teacher.label == by_student.label
+            images[i] = replace(images[i], teacher=by_teacher, student=by_student, agree=agree)
     return PredictionResult(
         dataset,
         *device.describe(target),
         models=tuple(map(describe_model, networks)),
         images=tuple(images),
-        accuracy=accuracy if labels_from_name else None,
+        accuracy={role.value: _score(images, role) for role in paths} if labels_from_name else None,
     )
 
 
@@ -142,56 +129,40 @@ def _expand(sources: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             yield source, None  # reading it says what is wrong
 
 
-def _read(sources: list[tuple[str, str | None]]) -> list[_File]:
-    files = []
-    for name, error in tqdm(sources, unit="image", disable=None if len(sources) > 1 else True, leave=False):
+def _read(sources: list[tuple[str, str | None]]) -> list[ImagePrediction]:
+    """What the networks will see of each file, or why it cannot be read; the predictions are still missing."""
+    images = []
+    for file, error in tqdm(sources, unit="image", disable=None if len(sources) > 1 else True, leave=False):
         seen = None
         if error is None:
             try:
-                seen = read_image(name)
+                seen = read_image(file)
             except KdError as reason:
                 error = str(reason)
-        files.append(_File(name, error, seen))
-    return files
+        images.append(ImagePrediction(file, error, None, None, None, None, None, seen))
+    return images
 
 
-def _save(files: list[_File], folder: Path) -> list[str | None]:
+def _save(images: list[ImagePrediction], folder: Path) -> list[ImagePrediction]:
     """Write what the networks will see under the name that each file has, with a number where that is taken."""
-    saved: list[str | None] = []
+    saved = []
     taken: set[str] = set()
-    for file in files:
-        if file.seen is None:
-            saved.append(None)
-            continue
-        stem = "stdin" if file.name == STDIN else Path(file.name).stem
-        name = stem
-        number = 1
-        while name.lower() in taken:  # some file systems take A.png for a.png
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.lower())
-        png = io.BytesIO()
-        Image.fromarray(file.seen).save(png, "PNG")
-        write_atomically(folder / f"{name}.png", png.getvalue())
-        saved.append(str(folder / f"{name}.png"))
+    for image in images:
+        if image.seen is not None:
+            stem = "stdin" if image.file == STDIN else Path(image.file).stem
+            name = stem
+            number = 1
+            while name.lower() in taken:  # some file systems take A.png for a.png
+                number += 1
+                name = f"{stem}-{number}"
+            taken.add(name.lower())
+            path = folder / f"{name}.png"
+            png = io.BytesIO()
+            Image.fromarray(image.seen).save(png, "PNG")
+            write_atomically(path, png.getvalue())
+            image = replace(image, preprocessed=str(path))
+        saved.append(image)
     return saved
-
-
-def _classify(network: Checkpoint, files: list[_File], top: int, labels_from_name: bool) -> list[Prediction | None]:
-    """A network's prediction for each file that could be read."""
-    readable = [(file.name, file.seen) for file in files if file.seen is not None]
-    if not readable:
-        return [None] * len(files)
-    names, images = zip(*readable, strict=True)
-    classes = network.metadata.data.classes
-    labels = [_label(name, classes) if labels_from_name else None for name in names]
-    predictions = iter(classify(network, np.stack(images), top, labels))
-    return [None if file.seen is None else next(predictions) for file in files]
-
-
-def _label(name: str, classes: tuple[str, ...]) -> int | None:
-    digit = label_from_name(name)
-    return digit if digit is not None and digit < len(classes) else None
 
 
 def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, label: int | None) -> Prediction:
@@ -203,10 +174,11 @@ def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, la
         confidence=probabilities[best],
         probabilities=tuple(probabilities),
         top=tuple(RankedClass(i, classes[i], probabilities[i]) for i in ranking[:top]),
-        correct=None if label is None else best == label,
+        correct=best == label if label in range(len(classes)) else None,
     )
 
 
-def _score(predictions: list[Prediction | None]) -> Score:
-    marked = [each.correct for each in predictions if each is not None and each.correct is not None]
-    return Score(correct=sum(marked), images=len(marked))
+def _score(images: list[ImagePrediction], role: Role) -> Score:
+    predictions = [image.teacher if role is Role.teacher else image.student for image in images]
+    marks = [each.correct for each in predictions if each is not None and each.correct is not None]
+    return Score(correct=sum(marks), images=len(marks))

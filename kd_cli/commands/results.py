@@ -25,11 +25,11 @@ class Result:
 
 
 @dataclass(frozen=True)
-class TrainingResult(Result):
-    """A network that was trained.
+class TrainedResult(Result):
+    """What was trained, and how it went.
 
-    ``method_options`` are the method's own options, ``options`` all that the run was told. ``train_seconds`` is the sum
-    over the epochs: of training alone, without tests and files.
+    ``options`` are all that the run was told. ``train_seconds`` is the sum over the epochs: of training alone, without
+    tests and files.
     """
 
     role: str
@@ -37,8 +37,6 @@ class TrainingResult(Result):
     architecture: str
     parameters: int
     method: str
-    method_options: dict[str, float]
-    teachers: tuple[str, ...]
     epochs: int
     options: dict[str, Any]
     checkpoint: str
@@ -50,27 +48,22 @@ class TrainingResult(Result):
 
 
 @dataclass(frozen=True)
-class EnsembleResult(Result):
+class TrainingResult(TrainedResult):
+    """A network that was trained; ``method_options`` are those of its method alone."""
+
+    method_options: dict[str, float]
+    teachers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EnsembleResult(TrainedResult):
     """Teachers that were trained to be averaged. Accuracy and errors are those of their averaged probabilities.
 
     ``seed`` is the first member's, ``checkpoint`` the file after which the members' files are named, ``parameters`` the
     sum, and ``history`` the mean over the members.
     """
 
-    role: str
-    seed: int
-    architecture: str
-    parameters: int
-    method: str
     ensemble: int
-    epochs: int
-    options: dict[str, Any]
-    checkpoint: str
-    test_images: int
-    accuracy: float
-    error_count: int
-    train_seconds: float
-    history: tuple[EpochResult, ...]
     members: tuple[TrainingResult, ...]
 
 

@@ -104,10 +104,11 @@ def _read_prepared(name: str, path: Path, train: bool) -> Dataset | None:
             if metadata.get("format") != PREPARED_FORMAT or metadata.get("dataset") != name:
                 return None
             test = _read_split(file, "test", metadata)
+            _, channels, height, width = test.images.shape
             info = DataInfo(
                 name=name,
                 classes=SOURCES[name].classes,
-                shape=tuple(test.images.shape[1:]),
+                shape=(channels, height, width),
                 mean=_numbers(metadata["mean"]),
                 std=_numbers(metadata["std"]),
                 digest=metadata["digest"],

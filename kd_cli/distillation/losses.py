@@ -24,12 +24,12 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     higher T makes softer distributions. The loss is zero where the two are equal.
     """
     student, teacher = (F.log_softmax(logits / temperature, dim=1) for logits in (student_logits, teacher_logits))
-    return _divergence(student, teacher) * temperature**2
+    return _divergence(student, teacher, temperature)
 
 
-def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of log-probabilities, (N, anything), averaged over the batch."""
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """``T^2 * KL(teacher || student)`` of softened log-probabilities, (N, classes), averaged over the batch."""
+    return F.kl_div(student, teacher, reduction="sum", log_target=True) * (temperature**2 / len(student))
 
 
 def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def decoupled_losses(
         TCKD and NCKD; alpha and beta are their weights in the paper.
     """
     student, teacher = (_decouple(logits / temperature, labels) for logits in (student_logits, teacher_logits))
-    target, others = (_divergence(s, t) * temperature**2 for s, t in zip(student, teacher, strict=True))
+    target, others = (_divergence(s, t, temperature) for s, t in zip(student, teacher, strict=True))
     return target, others
 
 

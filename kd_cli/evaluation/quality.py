@@ -31,7 +31,10 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A test image for which student and teacher predict different classes; ``divergence`` is KL(teacher || student) in nats."""
+    """A test image for which student and teacher predict different classes.
+
+    ``divergence`` is KL(teacher || student) in nats.
+    """
 
     index: int
     label: int
@@ -44,8 +47,8 @@ class Disagreement:
 class Quality:
     """What a network's logits say about labelled images.
 
-    ``nll`` is the mean cross-entropy in nats. ``confusion[i][j]`` counts images of class i that were predicted as class j.
-    ``agreement`` is the share of images for which this network and the teacher predict the same class.
+    ``nll`` is the mean cross-entropy in nats. ``confusion[i][j]`` counts images of class i predicted as class j.
+    ``agreement`` is the share of images with the same prediction as the teacher's.
     """
 
     accuracy: float

@@ -11,7 +11,7 @@ MAX_LAYER_SIZE = 65_536
 
 @dataclass(frozen=True)
 class Spec:
-    """An architecture: its family and its sizes, e.g. ``cnn-32`` (32 filters) or ``mlp-800-800`` (two hidden layers)."""
+    """An architecture: its family and its sizes, e.g. ``cnn-32`` (32 filters), ``mlp-800-800`` (two hidden layers)."""
 
     family: str
     sizes: tuple[int, ...]

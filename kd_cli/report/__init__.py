@@ -1,1 +1,1 @@
-"""Results -> Rich tables, JSON, CSV, plots. The only wing that prints results."""
+"""Results -> tables, JSON, CSV and plots. The only wing that prints results."""

@@ -1,73 +1,105 @@
-"""What was read from pictures -> a Rich table, CSV, and the pictures as the networks saw them."""
+"""Predictions as a Rich table, as CSV, and the images that the networks saw, drawn in characters."""
 
 import csv
-import sys
 
-from rich.console import Console
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from kd_cli.report import Result, print_line, print_sources
+from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult
+from kd_cli.config import Role
+from kd_cli.report.tables import measure, new_table, open_console, open_stdout, print_checkpoints, print_line
 
-ROLES = ("teacher", "student")
+SHORTEST_NAME = 20
+"""Columns that a file's name has on any terminal."""
 
 
-def print_readings(result: Result) -> None:
-    """What teacher and student make of each picture, the most probable class first."""
-    console = Console()
-    table = Table(title=f"Read by networks trained on {result['dataset']}", caption=result["device_name"])
-    table.add_column("File", overflow="fold")
-    for column in ("Teacher", "Student"):
+def print_predictions(result: PredictionResult) -> None:
+    """What teacher and student predict for each image, the most probable class first."""
+    console = open_console()
+    whole = measure(console, _table(result, None)).maximum
+    if console.is_terminal:
+        longest = max((cell_len(image.file) for image in result.images), default=0)
+        console.print(_table(result, max(SHORTEST_NAME, longest - max(0, whole - console.width))))
+    else:
+        console.width = max(console.width, whole)
+        console.print(_table(result, None))
+    for role, score in (result.accuracy or {}).items():
+        share = f"{score.correct / score.images:.2%}" if score.images else "unknown: no image has a label"
+        counts = f"{score.correct:,} of {score.images:,} correct"
+        print_line(console, f"{role.capitalize()}'s accuracy {share} ({counts})")
+    print_checkpoints(console, result.models)
+
+
+def _table(result: PredictionResult, room: int | None) -> Table:
+    """The table, with file names in at most ``room`` columns."""
+    table = new_table(f"Predictions of networks trained on {result.dataset}", result.device_name)
+    table.add_column("File", no_wrap=True)
+    for column in ("Teacher", "Student", "Agree"):
         table.add_column(column)
-    table.add_column("Agree")
-    if "accuracy" in result:
+    if result.accuracy is not None:
         table.add_column("Label")
-    for picture in result["pictures"]:
-        if picture["error"] is None:
-            cells = [_ranking(picture[role]["top"]) for role in ROLES] + ["yes" if picture["agree"] else "no"]
-        else:
-            cells = ["not read", "not read", "-"]
-        if "accuracy" in result:
-            cells.append(picture["label"] or "-")
-        table.add_row(escape(picture["file"]), *map(escape, cells))
-    console.print(table)
-    for role, count in result.get("accuracy", {}).items():
-        share = (
-            f"{count['correct'] / count['pictures']:.2%}" if count["pictures"] else "unknown: no picture has a label"
-        )
-        print_line(
-            console, f"{role.capitalize()}'s accuracy {share} ({count['correct']:,} of {count['pictures']:,} right)"
-        )
-    print_sources(console, result)
+    for image in result.images:
+        cells = [_shorten(image.file, room), *map(_rank, _predictions(image)), _agreement(image) or "-"]
+        if result.accuracy is not None:
+            cells.append(image.label or "-")
+        table.add_row(*map(escape, cells))
+    return table
 
 
-def print_readings_csv(result: Result) -> None:
-    """The same as comma-separated values, one line for each picture."""
-    ranks = max((len(picture["teacher"]["top"]) for picture in result["pictures"] if not picture["error"]), default=1)
-    columns = ["file", "error", *(["label"] if "accuracy" in result else [])]
-    for role in ROLES:
+def _predictions(image: ImagePrediction) -> tuple[Prediction | None, Prediction | None]:
+    return image.teacher, image.student
+
+
+def _rank(prediction: Prediction | None) -> str:
+    if prediction is None:
+        return "no prediction"
+    return ", ".join(f"{each.label} {each.probability:.1%}" for each in prediction.top)
+
+
+def _agreement(image: ImagePrediction) -> str:
+    return "" if image.agree is None else "yes" if image.agree else "no"
+
+
+def _shorten(name: str, room: int | None) -> str:
+    """The end of a name that is too long: a path's last parts tell most."""
+    if room is None or cell_len(name) <= room:
+        return name
+    while cell_len(name) > room - 1:
+        name = name[1:]
+    return f"…{name}"
+
+
+def print_predictions_csv(result: PredictionResult) -> None:
+    """The same as comma-separated values, one line for each image."""
+    ranks = max((len(each.top) for image in result.images for each in _predictions(image) if each), default=1)
+    labelled = result.accuracy is not None
+    columns = ["file", "error", *(["label"] if labelled else [])]
+    for role in Role:
         for rank in range(1, ranks + 1):
-            name = role if rank == 1 else f"{role}_{rank}"
+            name = role.value if rank == 1 else f"{role.value}_{rank}"
             columns += [name, f"{name}_confidence"]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(open_stdout(), lineterminator="\n")
     writer.writerow([*columns, "agree"])
-    for picture in result["pictures"]:
-        cells = [picture["file"], picture["error"], *([picture["label"]] if "accuracy" in result else [])]
-        if picture["error"] is None:
-            tops = [each for role in ROLES for each in picture[role]["top"]]
-            cells += [value for each in tops for value in (each["label"], f"{each['probability']:.6f}")]
-            cells.append("yes" if picture["agree"] else "no")
-        writer.writerow(cells + [""] * (len(columns) + 1 - len(cells)))
+    for image in result.images:
+        cells = [image.file, image.error or "", *([image.label or ""] if labelled else [])]
+        for prediction in _predictions(image):
+            top = prediction.top if prediction else ()
+            cells += [value for each in top for value in (each.label, f"{each.probability:.6f}")]
+            cells += [""] * (2 * (ranks - len(top)))
+        writer.writerow([*cells, _agreement(image)])
 
 
-def print_pictures(result: Result) -> None:
-    """What the networks saw, two pixels to a character: in greys on a terminal that has them, else black and white."""
-    console = Console()
+def print_images(result: PredictionResult) -> None:
+    """Draw what the networks saw, two pixels to a character: in greys where the terminal has them, else black and white."""
+    console = open_console()
     blocks = " ▀▄█" if console.encoding.startswith("utf") else " '.#"
-    for file, pixels in result["seen"].items():
-        print_line(console, file)
-        for upper, lower in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
+    for image in result.images:
+        if image.seen is None:
+            continue
+        print_line(console, image.file)
+        for upper, lower in zip(image.seen[::2].tolist(), image.seen[1::2].tolist(), strict=True):
             line = Text()
             for above, below in zip(upper, lower, strict=True):
                 if console.color_system is None:
@@ -75,7 +107,3 @@ def print_pictures(result: Result) -> None:
                 else:
                     line.append("▀", f"rgb({above},{above},{above}) on rgb({below},{below},{below})")
             console.print(line, soft_wrap=True)
-
-
-def _ranking(top: list[Result]) -> str:
-    return ", ".join(f"{each['label']} {each['probability']:.1%}" for each in top)

@@ -1,144 +1,89 @@
-"""Results -> Rich tables and JSON. The only module that prints results."""
+"""What all tables share: where they are printed, how they begin, and the words for networks, methods and numbers."""
 
-import json
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TextIO, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
-from kd_cli.settings import LATENCY_THREADS, THROUGHPUT_BATCH
+from kd_cli.commands.results import Model, Result
+from kd_cli.distillation.methods import describe_options
 
-Result = dict[str, Any]
-Row = tuple[str, Callable[[Result], str]]
+PIPE_WIDTH = 120
+"""Columns that a table may take in a file or a pipe, where nothing says how many there are."""
 
+UNLIMITED = 10_000
+"""More columns than any table takes."""
 
-def print_json(document: Any) -> None:
-    """Exactly one JSON document on stdout."""
-    print(json.dumps(document, indent=2))
-
-
-def print_training(result: Result) -> None:
-    """How a training run went, epoch by epoch, and where the network is; of an ensemble, each member's."""
-    console = Console()
-    for member in result.get("members", [result]):
-        _print_one_training(console, member)
-    if "members" in result:
-        print_line(
-            console,
-            f"Together, by their averaged probabilities: test accuracy {result['accuracy']:.2%} "
-            f"({counted(result['error_count'], 'error')}) after {result['train_seconds']:.1f} s.",
-        )
+ShownModel = TypeVar("ShownModel", bound=Model)
 
 
-def _print_one_training(console: Console, result: Result) -> None:
-    title = training_title(result)
-    table = Table(title=escape(title), caption=f"{result['device_name']}, seed {result['seed']}", min_width=len(title))
-    table.add_column("Epoch", justify="right")
-    table.add_column("Training loss", justify="right")
-    table.add_column("Test accuracy", justify="right")
-    table.add_column("Seconds", justify="right")
-    for epoch in result["history"]:
-        row = (f"{epoch['loss']:.4f}", f"{epoch['accuracy']:.2%}", f"{epoch['seconds']:.1f}")
-        table.add_row(str(epoch["epoch"]), *row)
-    console.print(table)
-    print_line(
-        console,
-        f"{accuracy_in_words(result)} after {result['train_seconds']:.1f} s.",
-    )
-    print_line(console, f"Saved to {result['checkpoint']}")
+def open_stdout() -> TextIO:
+    """Standard output that takes any text: what its encoding cannot express, as in some file names, becomes a ``?``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return sys.stdout
 
 
-def accuracy_in_words(result: Result) -> str:
-    """How well a network that has just been trained reads the test pictures."""
-    errors = counted(result["error_count"], "error")
-    return f"Test accuracy {result['accuracy']:.2%} ({errors} in {result['test_images']:,} pictures)"
+def open_console() -> Console:
+    """Standard output for tables."""
+    console = Console(file=open_stdout())
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
-def training_title(result: Result) -> str:
-    """Which network learnt what, and how."""
-    return f"{result['role'].capitalize()} {result['architecture']} on {result['dataset']}, {_method(result)}"
+def new_table(title: str, caption: str | None = None) -> Table:
+    """An empty table, wide enough for its title."""
+    return Table(title=escape(title), caption=caption and escape(caption), min_width=cell_len(title))
 
 
-COSTS: list[tuple[str, Callable[[Result], float], str]] = [
-    ("Parameters", lambda model: model["parameters"], ","),
-    ("MACs per picture", lambda model: model["macs"], ","),
-    ("Bytes on disk", lambda model: model["size_bytes"], ","),
-    (f"Latency p50, 1 picture, {LATENCY_THREADS} thread (ms)", lambda model: model["latency_ms"]["p50"], ".3f"),
-    (f"Latency p95, 1 picture, {LATENCY_THREADS} thread (ms)", lambda model: model["latency_ms"]["p95"], ".3f"),
-    (f"Pictures per second, batch {THROUGHPUT_BATCH}", lambda model: model["throughput_per_s"], ",.0f"),
-    ("Whole test set (s)", lambda model: model["test_set_seconds"], ".3f"),
-]
-"""What `kd benchmark` measures: its name, where a model's result has it, and how it is written."""
+def measure(console: Console, table: Table) -> Measurement:
+    """The columns that a table takes if its cells are folded as far as words allow, and if none is."""
+    return Measurement.get(console, console.options.update(width=UNLIMITED), table)
 
 
-def print_benchmark(result: Result) -> None:
-    """Cost of the networks, side by side, with the accuracy that it buys."""
-    console = Console()
-    rows: list[Row] = [
-        ("Architecture", lambda model: str(model["architecture"])),
-        ("Accuracy", lambda model: f"{model['accuracy']:.2%}"),
-        *((name, partial(_format, value, form)) for name, value, form in COSTS),
-    ]
-    console.print(side_by_side(f"Cost on {result['dataset']}", result, rows))
-    for sentence in cost_in_words(result):
-        print_line(console, sentence)
-    print_sources(console, result)
-
-
-def _format(value: Callable[[Result], float], form: str, model: Result) -> str:
-    return format(value(model), form)
-
-
-def cost_in_words(result: Result) -> list[str]:
-    """What the student costs beside its teacher; nothing unless there is one of each."""
-    if result["student_speedup"] is None:
-        return []
-    teacher, student = (next(m for m in result["models"] if m["role"] == role) for role in ("teacher", "student"))
-    more = "more" if student["parameters"] > teacher["parameters"] else "fewer"
-    return [
-        f"One picture: the student is {result['student_speedup']:.1f} times as fast as the teacher.",
-        f"The student has {student['parameters'] / teacher['parameters']:.2f} times the teacher's parameters ({more}), "
-        f"and {student['macs'] / teacher['macs']:.2f} times its multiply-accumulates (MACs).",
-    ]
-
-
-def side_by_side(title: str, result: Result, rows: list[Row]) -> Table:
-    """A column for each network, a row for each thing that is said of it."""
-    table = Table(title=title, caption=result["device_name"], min_width=len(title))
+def side_by_side(
+    title: str, result: Result, models: Sequence[ShownModel], rows: Iterable[tuple[str, Callable[[ShownModel], str]]]
+) -> Table:
+    """A column for each network, a row for each thing that is known of it."""
+    table = new_table(title, result.device_name)
     table.add_column("")
-    for model in result["models"]:
-        table.add_column(model["role"].capitalize(), justify="right")
+    for model in models:
+        table.add_column(model.role.capitalize(), justify="right")
     for name, show in rows:
-        table.add_row(name, *(escape(show(model)) for model in result["models"]))
+        table.add_row(name, *(escape(show(model)) for model in models))
     return table
 
 
-def print_sources(console: Console, result: Result) -> None:
-    """The checkpoints that a table speaks of."""
-    for model in result["models"]:
-        origin = " (ships with kd)" if model["shipped"] else ""
-        print_line(console, f"{model['role'].capitalize()}: {model['checkpoint']}{origin}")
+def print_checkpoints(console: Console, models: Iterable[Model]) -> None:
+    """The files that a table speaks of."""
+    for model in models:
+        origin = " (ships with kd)" if model.shipped else ""
+        print_line(console, f"{model.role.capitalize()}: {model.checkpoint}{origin}")
+
+
+def print_line(console: Console, text: str) -> None:
+    """Print a line as it is: not wrapped, so that a path in it can be copied, and without colours."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def name_of(model: Model) -> str:
+    """A network's role and architecture."""
+    return f"{model.role.capitalize()} {model.architecture}"
+
+
+def describe_method(method: str, options: Mapping[str, float]) -> str:
+    """A method with its options, e.g. ``kd (T 4, alpha 0.9)``."""
+    return f"{method} ({describe_options(options)})" if options else method
 
 
 def counted(number: int, noun: str) -> str:
     """1 epoch, 2 epochs, 1,000 epochs."""
     return f"{number:,} {noun}{'s' if number != 1 else ''}"
-
-
-def print_line(console: Console, text: str) -> None:
-    """Print a line that is not wrapped, so that a path in it can be copied, and not coloured by what it looks like."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _method(result: Result) -> str:
-    named = {"temperature": "T", "alpha": "alpha", "weight": "weight", "beta": "beta"}
-    options = ", ".join(f"{short} {result[name]:g}" for name, short in named.items() if name in result)
-    how = "from labels" if result["method"] == "labels" else f"distilled by {result['method']}"
-    if len(result.get("teachers", [])) > 1:
-        how += f" from {len(result['teachers'])} teachers"
-    if "train_fraction" in result:
-        how += f", {result['train_fraction']:.3g} of the labels"
-    return f"{how} ({options})" if options else how

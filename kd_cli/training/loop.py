@@ -25,7 +25,7 @@ class DivergedError(KdError):
 
 @dataclass(frozen=True)
 class Progress:
-    """Mean training loss, and share of images classified correctly, over some steps; an unlabelled image is incorrect."""
+    """Means over some steps: training loss, and share of correct predictions (never for an unlabelled image)."""
 
     loss: float
     accuracy: float
@@ -73,9 +73,7 @@ class Training:
         config: how to train.
     """
 
-    def __init__(
-        self, network: nn.Module, objective: Objective, batches: BatchSource, config: TrainingConfig
-    ) -> None:
+    def __init__(self, network: nn.Module, objective: Objective, batches: BatchSource, config: TrainingConfig) -> None:
         self.network, self.objective, self.batches, self.config = network, objective, batches, config
         self.epochs_done = 0
         self.step_in_epoch = 0

@@ -11,7 +11,7 @@ from kd_cli.data.batches import Batch
 
 @dataclass(frozen=True)
 class Step:
-    """One step's logits, (B, classes), the scalar to minimise, and the weighted terms that it is the sum of, by name."""
+    """A step's logits, (B, classes), the scalar to minimise, and the weighted terms that it is the sum of, by name."""
 
     logits: Tensor
     loss: Tensor

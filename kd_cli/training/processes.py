@@ -22,7 +22,7 @@ class WorkerDiedError(Exception):
 class InProcess(Executor):
     """Carries out each task in this process, when it is submitted."""
 
-    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN003, ANN201
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
         """Carry out a call now."""
         future: Future[object] = Future()
         try:

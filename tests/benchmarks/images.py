@@ -1,10 +1,10 @@
-"""How well pages are read, kind by kind, beside the plain test pictures and what a user would write instead.
+"""How well pages are predicted, kind by kind, beside the plain test images and what a user would write instead.
 
-    python -m tests.benchmarks.pictures [--digits 2000] [--kind KIND ...] [--seen FILE.npz]
+    python -m tests.benchmarks.images [--digits 2000] [--kind KIND ...] [--seen FILE.npz]
 
 Needs MNIST in $KD_DATA_DIR and the networks that ship, or those in $KD_MODELS_DIR. All cores work; with two the whole
 takes half an hour, nearly all of it for drawing pages and finding the digits in them. What the networks get to see can
-be kept in a file, so that other networks can be measured on the same pictures in seconds.
+be kept in a file, so that other networks can be measured on the same images in seconds.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from PIL import Image
 from sklearn.datasets import load_digits as load_uci_digits
 from tqdm import tqdm
 
-from kd_cli.checkpoint import Checkpoint
-from tests import pages
-from tests.pictures import (
+from kd_cli.networks.checkpoint import Checkpoint
+from tests.digits import pages
+from tests.digits.images import (
+    Images,
     Labels,
-    Picture,
     accuracy,
     as_a_user_would,
     load_digits,
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--kind", action="append", choices=list(pages.KINDS), help="default: all kinds")
     parser.add_argument("--seen", type=Path, help="keep what the networks see in this file, or take it from there")
     arguments = parser.parse_args()
-    networks = load_networks()
+    networks = load_networks(Path(os.environ.get("KD_MODELS_DIR", "runs/models")))
     images, labels = load_digits(arguments.digits)
     if arguments.seen and arguments.seen.exists():
         seen = dict(np.load(arguments.seen))
@@ -57,7 +57,7 @@ def main() -> None:
 
     print(f"{'':24}{'pipeline':>24}{'grey, resize, invert':>24}")
     print(f"{'':24}" + "".join(f"{role:>12}" for role in 2 * list(networks)))
-    _show("plain test pictures", networks, images[None], labels)
+    _show("plain test images", networks, images[None], labels)
     drawn = [name for name in seen if not name.startswith("UCI")]
     for name in drawn:
         _show(name, networks, seen[name], labels)
@@ -67,7 +67,7 @@ def main() -> None:
         _show(name, networks, seen[name], load_uci_digits().target)
 
 
-def see_all(images: Picture, kinds: list[str]) -> Iterator[tuple[str, Picture]]:
+def see_all(images: Images, kinds: list[str]) -> Iterator[tuple[str, Images]]:
     """What the pipeline, and what a user, would make of every kind of page: (2, N, 28, 28) with the kind's name."""
     os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores, so no threads beside
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
@@ -88,22 +88,22 @@ def see_all(images: Picture, kinds: list[str]) -> Iterator[tuple[str, Picture]]:
             yield name, np.concatenate([part.result() for part in parts], axis=1)
 
 
-def see_pages(images: Picture, kind: str, first: int) -> Picture:
+def see_pages(images: Images, kind: str, first: int) -> Images:
     """(2, N, 28, 28): each digit on a page of its own, which its number decides, seen in both ways."""
     return _see([pages.draw(image, kind, seed) for seed, image in enumerate(images, start=first)])
 
 
-def see_uci(digits: NDArray[np.float64], side: int, resampling: str) -> Picture:
+def see_uci(digits: NDArray[np.float64], side: int, resampling: str) -> Images:
     """The same for scikit-learn's digits, (N, 8, 8), as files of this size."""
     return _see([uci_file(digit, side, Image.Resampling[resampling]) for digit in digits])
 
 
-def _see(files: list[bytes]) -> Picture:
+def _see(files: list[bytes]) -> Images:
     return np.stack([[reader(file) for file in files] for reader in (through_pipeline, as_a_user_would)])
 
 
-def _show(name: str, networks: dict[str, Checkpoint], seen: Picture, labels: Labels) -> None:
-    shares = [accuracy(network, pictures, labels) for pictures in seen for network in networks.values()]
+def _show(name: str, networks: dict[str, Checkpoint], seen: Images, labels: Labels) -> None:
+    shares = [accuracy(network, images, labels) for images in seen for network in networks.values()]
     print(f"{name:24}" + "".join(f"{share:12.2%}" for share in shares), flush=True)
 
 

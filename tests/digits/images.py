@@ -1,4 +1,4 @@
-"""What tests and benchmarks of `kd predict` share: test digits, networks, and how well pages are read."""
+"""Image files and the digits in them, for tests and benchmarks of `kd predict`; and how well networks predict them."""
 
 import io
 import os
@@ -10,40 +10,64 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd_cli import data, predict
-from kd_cli.checkpoint import Checkpoint, find, load_checkpoint
-from kd_cli.pictures import read_page
-from kd_cli.settings import DatasetName, KdError, Role
+from kd_cli.commands.predict import classify
+from kd_cli.config import DataConfig, KdError, Role
+from kd_cli.data import prepared
+from kd_cli.digits.decode import Pixels, read_page
+from kd_cli.digits.mnist_format import Image28, from_page
+from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 
-Picture = NDArray[np.uint8]
+Images = NDArray[np.uint8]
+"""(N, 28, 28), as MNIST has them."""
+
 Labels = NDArray[np.int64]
-Reader = Callable[[bytes], Picture]
+Reader = Callable[[bytes], Image28]
 
-BLANK: Picture = np.zeros((28, 28), np.uint8)
-
-
-def load_digits(count: int) -> tuple[Picture, Labels]:
-    """MNIST's first test pictures, (count, 28, 28), and their labels, from $KD_DATA_DIR."""
-    test = data.load(DatasetName.mnist, Path(os.environ.get("KD_DATA_DIR", "data")), train=False).test
-    return test.images[:count].numpy(), test.labels[:count].numpy()
+BLANK: Image28 = np.zeros((28, 28), np.uint8)
 
 
-def load_networks() -> dict[str, Checkpoint]:
-    """MNIST's teacher and student, from $KD_MODELS_DIR or those that ship."""
-    models_dir = Path(os.environ.get("KD_MODELS_DIR", "models"))
+def draw_seven() -> NDArray[np.uint8]:
+    """A digit that needs no data set: white on black, (112, 112), a bar across the top and a slanted stem."""
+    rows, columns = np.mgrid[:112, :112]
+    bar = (abs(rows - 26) < 5) & (columns > 34) & (columns < 80)
+    stem = (rows >= 26) & (rows < 90) & (abs(columns - (76 - (rows - 26) * 0.4)) < 5)
+    return np.where(bar | stem, 255, 0).astype(np.uint8)
+
+
+def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    """The content of an image file."""
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def decode(image: Image.Image, file_format: str = "PNG", **options: object) -> Pixels:
+    """The page that comes from an image saved in this way."""
+    return read_page(io.BytesIO(encode(image, file_format, **options)), "image")
+
+
+def load_digits(count: int) -> tuple[Images, Labels]:
+    """MNIST's first test images and their labels, from $KD_DATA_DIR."""
+    config = DataConfig("mnist", Path(os.environ.get("KD_DATA_DIR", "data")))
+    test = prepared.load(config, train=False).test
+    return test.images[:count, 0].numpy(), test.labels[:count].numpy()
+
+
+def load_networks(models_dir: Path) -> dict[str, Checkpoint]:
+    """MNIST's teacher and student from this folder, or else those that ship."""
     cpu = torch.device("cpu")
-    return {role.value: load_checkpoint(find(models_dir, DatasetName.mnist, role), cpu) for role in Role}
+    return {role.value: load_checkpoint(find_checkpoint(models_dir, "mnist", role), cpu) for role in Role}
 
 
-def through_pipeline(file: bytes) -> Picture:
+def through_pipeline(file: bytes) -> Image28:
     """What the networks get to see; nothing where the pipeline finds nothing, which then counts as an error."""
     try:
-        return predict.from_page(read_page(io.BytesIO(file), "page"))
+        return from_page(read_page(io.BytesIO(file), "page"))
     except KdError:
         return BLANK
 
 
-def as_a_user_would(file: bytes) -> Picture:
+def as_a_user_would(file: bytes) -> Image28:
     """The strongest short alternative: greyscale over white, resize to 28x28, invert if the border is light."""
     image: Image.Image = Image.open(io.BytesIO(file))
     if image.mode in ("I;16", "I", "F"):
@@ -58,20 +82,17 @@ def as_a_user_would(file: bytes) -> Picture:
     return 255 - grey if np.median(border) > 127 else grey
 
 
-def see(files: Iterable[bytes], reader: Reader = through_pipeline) -> Picture:
-    """(N, 28, 28): what a reader makes of each file."""
+def see(files: Iterable[bytes], reader: Reader = through_pipeline) -> Images:
+    """What a reader makes of each file."""
     return np.stack([reader(file) for file in files])
 
 
-def accuracy(network: Checkpoint, pictures: Picture, labels: Labels) -> float:
-    """Share of pictures, (N, 28, 28), that a network reads right."""
-    readings = predict.classify(network, pictures)
-    return float(np.mean([reading.class_index == label for reading, label in zip(readings, labels, strict=True)]))
+def accuracy(network: Checkpoint, images: Images, labels: Labels) -> float:
+    """Share of the images that a network predicts correctly."""
+    predictions = classify(network, images)
+    return float(np.mean([each.class_index == label for each, label in zip(predictions, labels, strict=True)]))
 
 
 def uci_file(digit: NDArray[np.float64], side: int, resampling: Image.Resampling) -> bytes:
     """One of scikit-learn's digits, (8, 8) from 0 to 16, as a PNG file of ``side`` x ``side``."""
-    image = Image.fromarray((digit / 16 * 255).round().astype(np.uint8)).resize((side, side), resampling)
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return encode(Image.fromarray((digit / 16 * 255).round().astype(np.uint8)).resize((side, side), resampling))

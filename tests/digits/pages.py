@@ -3,7 +3,6 @@
 A page depends on nothing but the digit, the kind of page and the seed.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-Pixels = NDArray[np.float32]
+from kd_cli.digits.decode import Pixels
+from tests.digits.images import encode
+
 Random = np.random.Generator
 
 PAGE_WIDTHS = (60, 2000)
@@ -86,7 +87,7 @@ def _noise(drawing: Drawing, random: Random) -> bytes:
 
 
 def _jpeg(drawing: Drawing, random: Random) -> bytes:
-    return _save(_image(drawing.pixels), "JPEG", quality=30)
+    return encode(_image(drawing.pixels), "JPEG", quality=30)
 
 
 def _alpha(drawing: Drawing, random: Random) -> bytes:
@@ -105,24 +106,24 @@ def _exif(drawing: Drawing, random: Random) -> bytes:
     undo[0x0112] = {6: 8, 8: 6}.get(orientation, orientation)
     upright = _image(drawing.pixels)
     upright.info["exif"] = undo.tobytes()
-    return _save(ImageOps.exif_transpose(upright), "JPEG", quality=90, exif=exif)
+    return encode(ImageOps.exif_transpose(upright), "JPEG", quality=90, exif=exif)
 
 
 def _sixteen_bit(drawing: Drawing, random: Random) -> bytes:
     grey = (drawing.pixels.mean(axis=2) * 65535).round().astype(np.uint16)
-    return _save(Image.fromarray(grey), random.choice(["PNG", "TIFF"]))
+    return encode(Image.fromarray(grey), random.choice(["PNG", "TIFF"]))
 
 
 def _palette(drawing: Drawing, random: Random) -> bytes:
-    return _save(_image(_in_colour(drawing, random).pixels).quantize(32), "GIF")
+    return encode(_image(_in_colour(drawing, random).pixels).quantize(32), "GIF")
 
 
 def _cmyk(drawing: Drawing, random: Random) -> bytes:
-    return _save(_image(drawing.pixels).convert("CMYK"), "TIFF")
+    return encode(_image(drawing.pixels).convert("CMYK"), "TIFF")
 
 
 def _one_bit(drawing: Drawing, random: Random) -> bytes:
-    return _save(_image(drawing.pixels).convert("L").point(lambda level: level > 127, mode="1"), "PNG")
+    return encode(_image(drawing.pixels).convert("L").point(lambda level: level > 127, mode="1"), "PNG")
 
 
 def _ruled(drawing: Drawing, random: Random) -> bytes:
@@ -164,7 +165,7 @@ def _mixed(drawing: Drawing, random: Random) -> bytes:
         pixels = _lit(pixels, random)
     if random.random() < 0.5:
         pixels = _noisy(pixels, random)
-    return _save(_image(pixels), "JPEG", quality=30) if random.random() < 0.5 else _png(pixels)
+    return encode(_image(pixels), "JPEG", quality=30) if random.random() < 0.5 else _png(pixels)
 
 
 KINDS: dict[str, Callable[[Drawing, Random], bytes]] = {
@@ -222,10 +223,4 @@ def _image(pixels: Pixels) -> Image.Image:
 
 
 def _png(pixels: Pixels) -> bytes:
-    return _save(_image(pixels), "PNG", compress_level=1)
-
-
-def _save(image: Image.Image, file_format: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, file_format, **options)
-    return file.getvalue()
+    return encode(_image(pixels), "PNG", compress_level=1)

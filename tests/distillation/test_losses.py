@@ -1,4 +1,4 @@
-"""Every loss against an implementation that is not ours: torchdistill's, or the paper's sums written out in NumPy."""
+"""Every loss against an implementation that is not ours: torchdistill's, or the paper's sums written out."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_cli import losses
+from kd_cli.distillation import losses
 
 mid_level = pytest.importorskip("torchdistill.losses.mid_level", reason="pip install 'kd-cli[test]'")
 
@@ -68,48 +68,49 @@ class TestLogitLossesEqualTheirPublishedForm:
             *pair(shape),
         )
 
-    def test_relations(self, shape: tuple[int, int], temperature: float) -> None:
-        reference = mid_level.DISTLoss(*WHERE, beta=2.0, gamma=3.0, tau=temperature)
-
+    @pytest.mark.parametrize(("term", "weights"), [(0, (1.0, 0.0)), (1, (0.0, 1.0))], ids=["between", "within"])
+    def test_relations(
+        self, shape: tuple[int, int], temperature: float, term: int, weights: tuple[float, float]
+    ) -> None:
+        reference = mid_level.DISTLoss(*WHERE, beta=weights[0], gamma=weights[1], tau=temperature)
         assert_same(
-            lambda s, t: losses.relation_loss(s, t, temperature, 2.0, 3.0),
+            lambda s, t: losses.relation_losses(s, t, temperature)[term],
             lambda s, t: published(reference, s, t),
             *pair(shape),
         )
 
-    @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 8.0)])
-    def test_decoupled(self, shape: tuple[int, int], temperature: float, weights: tuple[float, float]) -> None:
+    @pytest.mark.parametrize("term", [0, 1], ids=["target class", "other classes"])
+    def test_decoupled(self, shape: tuple[int, int], temperature: float, term: int) -> None:
         student, teacher = pair(shape)
         labels = labels_for(student)
         assert_same(
-            lambda s, t: losses.decoupled_loss(s, t, labels, temperature, *weights),
-            lambda s, t: decoupled_by_the_paper(s, t, labels, temperature, *weights),
+            lambda s, t: losses.decoupled_losses(s, t, labels, temperature)[term],
+            lambda s, t: decoupled_by_the_paper(s, t, labels, temperature)[term],
             student,
             teacher,
         )
 
     def test_decoupled_parts_make_up_the_soft_target_loss(self, shape: tuple[int, int], temperature: float) -> None:
-        """Equation 5 of the paper, picture by picture: KD = TCKD + (1 - p_teacher(label)) * NCKD."""
+        """Equation 5 of the paper, image by image: KD = TCKD + (1 - p_teacher(label)) * NCKD."""
         student, teacher = pair(shape)
         for s, t, label in zip(student[:, None], teacher[:, None], labels_for(student)[:, None], strict=True):
             rest = 1 - (t / temperature).softmax(dim=1)[0, int(label)].item()
-            decoupled = losses.decoupled_loss(s, t, label, temperature, 1.0, rest)
-            torch.testing.assert_close(decoupled, losses.soft_target_loss(s, t, temperature))
+            target, others = losses.decoupled_losses(s, t, label, temperature)
+            torch.testing.assert_close(target + rest * others, losses.soft_target_loss(s, t, temperature))
 
 
-def decoupled_by_the_paper(
-    s: Tensor, t: Tensor, labels: Tensor, temperature: float, alpha: float, beta: float
-) -> Tensor:
-    """Zhao et al. 2022, section 3.1, in probabilities, one picture after the other."""
-    parts = []
+def decoupled_by_the_paper(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Zhao et al. 2022, section 3.1, in probabilities, one image after the other."""
+    target, others = [], []
     for logits_s, logits_t, label in zip(s, t, labels.tolist(), strict=True):
         p_s, p_t = (logits_s / temperature).exp(), (logits_t / temperature).exp()
         p_s, p_t = p_s / p_s.sum(), p_t / p_t.sum()
         rest = [i for i in range(len(p_s)) if i != label]
         b_s, b_t = (torch.stack([p[label], p[rest].sum()]) for p in (p_s, p_t))
         q_s, q_t = (p[rest] / p[rest].sum() for p in (p_s, p_t))
-        parts.append(alpha * (b_t * (b_t / b_s).log()).sum() + beta * (q_t * (q_t / q_s).log()).sum())
-    return torch.stack(parts).mean() * temperature**2
+        target.append((b_t * (b_t / b_s).log()).sum())
+        others.append((q_t * (q_t / q_s).log()).sum())
+    return torch.stack(target).mean() * temperature**2, torch.stack(others).mean() * temperature**2
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -119,6 +120,23 @@ def test_logit_matching_is_half_the_squared_distance(shape: tuple[int, int]) -> 
         lambda s, t: torch.stack([(a - b).pow(2).sum() / 2 for a, b in zip(s, t, strict=True)]).mean(),
         *pair(shape),
     )
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_the_gradient_of_soft_targets_is_the_difference_of_probabilities(temperature: float) -> None:
+    """Hinton et al. 2015, equation 2, times T^2 and averaged: T / N * (softmax(z / T) - softmax(v / T))."""
+    student, teacher = pair((7, 10))
+    _, gradient = value_and_gradient(lambda s, t: losses.soft_target_loss(s, t, temperature), student, teacher)
+    difference = (student / temperature).softmax(dim=1) - (teacher / temperature).softmax(dim=1)
+    torch.testing.assert_close(gradient, temperature / 7 * difference)
+
+
+def test_gradients_at_high_temperature_approach_logit_matching() -> None:
+    """Hinton et al. 2015, equation 4: for T far above the logits, T^2 * dKL/dz = (z - v) / classes, both centred."""
+    z, v = pair((4, 10), scale=1.0)
+    _, gradient = value_and_gradient(lambda s, t: losses.soft_target_loss(s, t, 1e4), z, v)
+    centred = (z - z.mean(1, keepdim=True)) - (v - v.mean(1, keepdim=True))
+    torch.testing.assert_close(gradient, centred / 10 / 4, rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 16), (2, 5), (9, 16), (64, 128)])
@@ -137,16 +155,16 @@ class TestFeatureLossesEqualTheirPublishedForm:
 
         assert_same(losses.similarity_loss, theirs, *pair(shape, 24))
 
-    def test_relational(self, shape: tuple[int, int]) -> None:
+    @pytest.mark.parametrize(("term", "weights"), [(0, (1.0, 0.0)), (1, (0.0, 1.0))], ids=["distance", "angle"])
+    def test_relational(self, shape: tuple[int, int], term: int, weights: tuple[float, float]) -> None:
         if shape[0] == 1:
             pytest.skip("the published form is not a number without pairs")
-        reference = mid_level.RKDLoss("x", "x", 25.0, 50.0, "mean")
-
-        def ours(s: Tensor, t: Tensor) -> Tensor:
-            distance, angle = losses.relational_losses(s, t)
-            return 25 * distance + 50 * angle
-
-        assert_same(ours, lambda s, t: published(reference, s, t), *pair(shape, 24))
+        reference = mid_level.RKDLoss("x", "x", *weights, "mean")
+        assert_same(
+            lambda s, t: losses.relational_losses(s, t)[term],
+            lambda s, t: published(reference, s, t),
+            *pair(shape, 24),
+        )
 
     def test_probability_transfer(self, shape: tuple[int, int]) -> None:
         reference = mid_level.PKTLoss(*WHERE)
@@ -192,11 +210,11 @@ def test_attention_equals_its_published_form(shape: tuple[int, int, int, int]) -
 @pytest.mark.parametrize(("size", "negatives"), [(1, 8), (7, 64), (64, 16)])
 def test_contrastive_equals_its_published_form(size: int, negatives: int) -> None:
     scores, _ = pair((size, 1 + negatives))
-    pictures = 1024
-    noise = negatives / pictures
+    images = 1024
+    noise = negatives / images
 
     def theirs(s: Tensor, _: Tensor) -> Tensor:
-        part = type("Critic", (), {"num_samples": pictures, "eps": 1e-12})
+        part = type("Critic", (), {"num_samples": images, "eps": 1e-12})
         value: Tensor = mid_level.CRDLoss.compute_contrast_loss(part, s.exp().unsqueeze(2))
         return value.squeeze()
 
@@ -206,10 +224,10 @@ def test_contrastive_equals_its_published_form(size: int, negatives: int) -> Non
 LOGIT_LOSSES: dict[str, Loss] = {
     "soft targets": lambda s, t: losses.soft_target_loss(s, t, 4.0),
     "logit matching": losses.logit_matching_loss,
-    "target class": lambda s, t: losses.decoupled_loss(s, t, labels_for(s), 4.0, 1.0, 0.0),
-    "other classes": lambda s, t: losses.decoupled_loss(s, t, labels_for(s), 4.0, 0.0, 1.0),
-    "between classes": lambda s, t: losses.relation_loss(s, t, 4.0, 1.0, 0.0),
-    "within classes": lambda s, t: losses.relation_loss(s, t, 4.0, 0.0, 1.0),
+    "target class": lambda s, t: losses.decoupled_losses(s, t, labels_for(s), 4.0)[0],
+    "other classes": lambda s, t: losses.decoupled_losses(s, t, labels_for(s), 4.0)[1],
+    "between classes": lambda s, t: losses.relation_losses(s, t, 4.0)[0],
+    "within classes": lambda s, t: losses.relation_losses(s, t, 4.0)[1],
     "standardised": lambda s, t: losses.standardised_soft_target_loss(s, t, 2.0),
 }
 FEATURE_LOSSES: dict[str, Loss] = {
@@ -219,32 +237,34 @@ FEATURE_LOSSES: dict[str, Loss] = {
     "angle": lambda s, t: losses.relational_losses(s, t)[1],
     "probability transfer": losses.probability_transfer_loss,
     "correlation": losses.correlation_loss,
-    "variational": lambda s, t: losses.variational_loss(s, torch.ones(s.shape[1]), t),
+    "variational": lambda s, t: losses.variational_loss(s, s.new_ones(s.shape[1]), t),
     "contrastive": lambda s, _: losses.contrastive_loss(s[:, 0], s[:, 1:], 0.3),
     "attention": lambda s, t: losses.attention_loss(s[:, :, None, None], t[:, :, None, None]),
 }
+LOSSES = LOGIT_LOSSES | FEATURE_LOSSES
 
 
-@pytest.mark.parametrize("name", [*LOGIT_LOSSES, *FEATURE_LOSSES])
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("rows", [slice(0, 3), slice(0, 1), slice(2, 3)], ids=["batch", "one", "one of equal logits"])
-class TestExtremeValuesStayFinite:
-    def test_when_student_and_teacher_contradict_each_other(self, name: str, rows: slice) -> None:
-        student = torch.tensor(EXTREME)[rows]
-        value, gradient = value_and_gradient((LOGIT_LOSSES | FEATURE_LOSSES)[name], student, -student)
-        assert value.isfinite()
-        assert gradient.isfinite().all()
-
-    def test_when_student_and_teacher_are_equal(self, name: str, rows: slice) -> None:
-        student = torch.tensor(EXTREME)[rows]
-        value, gradient = value_and_gradient((LOGIT_LOSSES | FEATURE_LOSSES)[name], student, student)
-        assert value.isfinite()
-        assert gradient.isfinite().all()
+@pytest.mark.parametrize("sign", [1, -1], ids=["equal", "opposite"])
+def test_extreme_values_stay_finite(name: str, rows: slice, sign: int) -> None:
+    student = torch.tensor(EXTREME)[rows]
+    value, gradient = value_and_gradient(LOSSES[name], student, sign * student)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in [*LOGIT_LOSSES, *FEATURE_LOSSES] if name not in ("contrastive",)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_is_that_of_the_value(name: str) -> None:
+    """By finite differences: in particular, no operation on the way cuts the gradient off."""
+    student, teacher = pair((5, 6), scale=1.0)
+    assert torch.autograd.gradcheck(lambda s: LOSSES[name](s, teacher), [student.requires_grad_()])
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "contrastive"])
 def test_a_student_equal_to_its_teacher_is_at_a_minimum(name: str) -> None:
     student = pair((7, 10))[0]
-    _, gradient = value_and_gradient((LOGIT_LOSSES | FEATURE_LOSSES)[name], student, student)
+    _, gradient = value_and_gradient(LOSSES[name], student, student)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
 
 
@@ -255,7 +275,20 @@ def test_a_batch_of_one_has_no_relations_to_learn(name: str) -> None:
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("name", list(LOGIT_LOSSES))
+def test_a_class_in_a_batch_of_one_correlates_with_nothing() -> None:
+    value, gradient = value_and_gradient(LOGIT_LOSSES["within classes"], *pair((1, 10)))
+    assert value == 4.0**2
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("classes", [3, 7, 10, 100])
+def test_equal_probabilities_correlate_with_nothing(classes: int) -> None:
+    """In single precision their mean is not always exactly one of them; what is left must not count as variance."""
+    between, _ = losses.relation_losses(torch.zeros(4, classes), torch.zeros(4, classes), 4.0)
+    assert between.item() == pytest.approx(4.0**2, rel=0.01)
+
+
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
 def test_single_precision_is_precise_enough(name: str) -> None:
     student, teacher = pair((64, 10))
     exact_value, exact_gradient = value_and_gradient(LOGIT_LOSSES[name], student, teacher)

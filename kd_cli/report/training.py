@@ -1,0 +1,63 @@
+"""A training run, or an ensemble's, as Rich tables."""
+
+from rich.console import Console
+
+from kd_cli.commands.results import EnsembleResult, TrainingResult
+from kd_cli.report.tables import counted, describe_method, new_table, open_console, print_line
+
+
+def print_training(result: TrainingResult | EnsembleResult) -> None:
+    """A run epoch by epoch, and the file that it wrote; each run of an ensemble, and what they achieve together."""
+    console = open_console()
+    for member in members_of(result):
+        _print_run(console, member)
+    if isinstance(result, EnsembleResult):
+        print_line(console, f"Ensemble of {result.ensemble}, with averaged probabilities. {_score(result)}")
+
+
+def _print_run(console: Console, result: TrainingResult) -> None:
+    table = new_table(training_title(result), f"{result.device_name}, {describe_run(result)}")
+    for column in ("Epoch", "Training loss", "Test accuracy", "Seconds"):
+        table.add_column(column, justify="right")
+    for epoch in result.history:
+        table.add_row(str(epoch.epoch), f"{epoch.loss:.4f}", f"{epoch.accuracy:.2%}", f"{epoch.seconds:.1f}")
+    console.print(table)
+    print_line(console, _score(result))
+    for teacher in result.teachers:
+        print_line(console, f"Teacher: {teacher}")
+    print_line(console, f"Saved to {result.checkpoint}")
+
+
+def _score(result: TrainingResult | EnsembleResult) -> str:
+    return f"{accuracy_in_words(result)} after {result.train_seconds:.1f} s."
+
+
+def members_of(result: TrainingResult | EnsembleResult) -> tuple[TrainingResult, ...]:
+    """The runs of an ensemble, or the only one."""
+    return result.members if isinstance(result, EnsembleResult) else (result,)
+
+
+def training_title(result: TrainingResult | EnsembleResult) -> str:
+    """Which network was trained, on which data, with which method."""
+    options = result.method_options if isinstance(result, TrainingResult) else {}
+    method = describe_method(result.method, options)
+    return f"{result.role.capitalize()} {result.architecture} on {result.dataset}, trained with {method}"
+
+
+def describe_run(result: TrainingResult | EnsembleResult) -> str:
+    """What tells a run from others with the same title: its seed, and what is not the default."""
+    if isinstance(result, EnsembleResult):
+        return f"ensemble of {result.ensemble}, seeds from {result.seed}"
+    parts = [f"seed {result.seed}"]
+    if len(result.teachers) > 1:
+        parts.append(f"{len(result.teachers)} teachers averaged")
+    fraction = result.options.get("train_fraction", 1)
+    if fraction < 1:
+        parts.append(f"{100 * fraction:.3g} % of the labels")
+    return ", ".join(parts)
+
+
+def accuracy_in_words(result: TrainingResult | EnsembleResult) -> str:
+    """The accuracy on the test set, and the errors that it stands for."""
+    errors, images = counted(result.error_count, "error"), counted(result.test_images, "image")
+    return f"Test accuracy {result.accuracy:.2%} ({errors} in {images})"

@@ -1,0 +1,217 @@
+"""Results as commands give them, made up: each function has the fields that a test changes as arguments."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kd_cli.commands.results import (
+    BenchmarkedModel,
+    BenchmarkResult,
+    CellResult,
+    ComparisonResult,
+    EnsembleResult,
+    EvaluatedModel,
+    EvaluationResult,
+    ImagePrediction,
+    Model,
+    Prediction,
+    PredictionResult,
+    RankedClass,
+    RunCount,
+    RunMeasures,
+    TrainingResult,
+)
+from kd_cli.evaluation.cost import Percentiles
+from kd_cli.evaluation.quality import Bin, Disagreement, Opinion
+from kd_cli.evaluation.statistics import Difference
+from kd_cli.training.callbacks import EpochResult
+
+WHERE = {"dataset": "some-data", "device": "cpu", "device_name": "cpu (1 thread)"}
+CLASSES = ("cat", "dog", "owl")
+CONFUSION = ((8, 2, 0), (1, 9, 0), (0, 3, 7))
+
+
+def training_result(**changes: Any) -> TrainingResult:
+    """A student that was trained with kd for two epochs."""
+    result = TrainingResult(
+        **WHERE,
+        role="student",
+        seed=3,
+        architecture="mlp-8",
+        parameters=6370,
+        method="kd",
+        method_options={"temperature": 4.0, "alpha": 0.9},
+        teachers=("models/teacher.safetensors",),
+        epochs=2,
+        options={"epochs": 2, "lr": 0.001},
+        checkpoint="models/student.safetensors",
+        test_images=1000,
+        accuracy=0.921,
+        error_count=79,
+        train_seconds=2.5,
+        history=(EpochResult(1, 1.25, 0.87, 130, 1.2), EpochResult(2, 0.75, 0.921, 79, 1.3)),
+    )
+    return dataclasses.replace(result, **changes)
+
+
+def ensemble_result(size: int = 3) -> EnsembleResult:
+    """Teachers with the seeds 0, 1, 2, ..., each a little better than the one before."""
+    own = {"role": "teacher", "method": "labels", "method_options": {}, "teachers": (), "architecture": "cnn-4"}
+    members = tuple(
+        training_result(**own, seed=seed, checkpoint=f"models/teacher-{seed}.safetensors", accuracy=0.91 + seed / 100)
+        for seed in range(size)
+    )
+    first = members[0]
+    shared = {
+        field.name: getattr(first, field.name)
+        for field in dataclasses.fields(EnsembleResult)
+        if field.name not in ("ensemble", "members", "accuracy", "error_count", "train_seconds")
+    }
+    return EnsembleResult(**shared, ensemble=size, members=members, accuracy=0.955, error_count=45, train_seconds=7.5)
+
+
+def evaluated_model(role: str = "teacher", **changes: Any) -> EvaluatedModel:
+    """A network that tells three classes apart, with 10 images of each."""
+    disagreement = Disagreement(17, 2, Opinion(2, 0.975), Opinion(1, 0.625), 1.5)
+    model = EvaluatedModel(
+        role=role,
+        checkpoint=f"models/{role}.safetensors",
+        shipped=role == "student",
+        architecture="cnn-4" if role == "teacher" else "mlp-8",
+        method="labels" if role == "teacher" else "kd",
+        accuracy=0.8,
+        error_count=6,
+        nll=0.5,
+        ece=0.125,
+        agreement=1.0 if role == "teacher" else 0.9,
+        per_class_accuracy=(0.8, 0.9, 0.7),
+        confusion=CONFUSION,
+        calibration=(
+            Bin(0.0, 1 / 3, 0, None, None),
+            Bin(1 / 3, 2 / 3, 10, 0.5, 0.6),
+            Bin(2 / 3, 1.0, 20, 0.95, 0.9),
+        ),
+        parameters=1234,
+        disagreements=None if role == "teacher" else (disagreement,),
+    )
+    return dataclasses.replace(model, **changes)
+
+
+def evaluation_result(**changes: Any) -> EvaluationResult:
+    """A teacher and a student on 30 images."""
+    models = (evaluated_model("teacher"), evaluated_model("student"))
+    return dataclasses.replace(EvaluationResult(**WHERE, test_images=30, classes=CLASSES, models=models), **changes)
+
+
+def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel:
+    """A teacher, or a student with more parameters and fewer multiply-accumulates."""
+    teacher = role == "teacher"
+    model = BenchmarkedModel(
+        role=role,
+        checkpoint=f"models/{role}.safetensors",
+        shipped=False,
+        architecture="cnn-32" if teacher else "mlp-128",
+        method="labels" if teacher else "kd",
+        parameters=67_786 if teacher else 101_770,
+        macs=386_816 if teacher else 101_632,
+        latency_ms=Percentiles(0.25, 0.5) if teacher else Percentiles(0.125, 0.25),
+        throughput_per_s=50_000.0,
+        test_set_seconds=0.125,
+        size_bytes=271_144 if teacher else 407_080,
+        accuracy=0.99 if teacher else 0.985,
+    )
+    return dataclasses.replace(model, **changes)
+
+
+def benchmark_result(**changes: Any) -> BenchmarkResult:
+    """A teacher and a student that is twice as fast."""
+    models = (benchmarked_model("teacher"), benchmarked_model("student"))
+    result = BenchmarkResult(**WHERE, threads=1, latency_threads=1, models=models, student_speedup=2.0)
+    return dataclasses.replace(result, **changes)
+
+
+BETTER = Difference(0.002, (0.0008, 0.0032), 0.01, 0.02, "better")
+WORSE = Difference(-0.1, (-0.11, -0.09), 0.00001, 0.00002, "worse")
+UNDECIDED = Difference(0.0005, (-0.0008, 0.0018), 0.3, 0.6, "no difference shown")
+
+
+def cell_result(method: str = "labels", accuracies: Sequence[float] = (0.98, 0.984), **changes: Any) -> CellResult:
+    """A student with a run for each accuracy."""
+    runs = tuple(
+        RunMeasures(seed, accuracy, round(1000 * (1 - accuracy)), 0.97, 0.07, 0.0125, 2.0)
+        for seed, accuracy in enumerate(accuracies)
+    )
+    names = [field.name for field in dataclasses.fields(RunMeasures) if field.name != "seed"]
+    values = {name: [getattr(run, name) for run in runs] for name in names}
+    cell = CellResult(
+        student="mlp-128",
+        method=method,
+        options={"temperature": 4.0, "alpha": 0.9} if method == "kd" else {},
+        parameters=101_770,
+        macs=101_632,
+        runs=runs,
+        mean={name: float(np.mean(own)) for name, own in values.items()},
+        std={name: float(np.std(own, ddof=1)) if len(own) > 1 else None for name, own in values.items()},
+        difference=None if method == "labels" else BETTER,
+    )
+    return dataclasses.replace(cell, **changes)
+
+
+def comparison_result(cells: Sequence[CellResult] = (), **changes: Any) -> ComparisonResult:
+    """A baseline, and a method that is better."""
+    result = ComparisonResult(
+        **WHERE,
+        teachers=("models/teacher.safetensors",),
+        teacher_architectures=("cnn-32",),
+        seeds=(0, 1),
+        epochs=5,
+        options={"epochs": 5},
+        test_images=1000,
+        results_dir="results",
+        runs=RunCount(total=4, carried_out=3, side_by_side=2),
+        cells=tuple(cells) or (cell_result("labels"), cell_result("kd", (0.983, 0.985))),
+        failed=(),
+        refused=(),
+    )
+    return dataclasses.replace(result, **changes)
+
+
+def prediction(*ranking: int, correct: bool | None = None) -> Prediction:
+    """A prediction of one of three classes, the most probable first."""
+    shares = (0.75, 0.1875, 0.0625)
+    top = tuple(RankedClass(i, CLASSES[i], share) for i, share in zip(ranking, shares, strict=False))
+    probabilities = tuple(dict(zip(ranking, shares, strict=False)).get(i, 0.0) for i in range(3))
+    return Prediction(ranking[0], CLASSES[ranking[0]], shares[0], probabilities, top, correct)
+
+
+def image_prediction(file: str = "a.png", **changes: Any) -> ImagePrediction:
+    """An image on which teacher and student agree."""
+    image = ImagePrediction(
+        file=file,
+        error=None,
+        label=None,
+        teacher=prediction(1, 2),
+        student=prediction(1, 0),
+        agree=True,
+        preprocessed=None,
+        seen=np.zeros((28, 28), np.uint8),
+    )
+    return dataclasses.replace(image, **changes)
+
+
+def failed_prediction(file: str = "broken.png") -> ImagePrediction:
+    """A file that is no image."""
+    nothing = {"teacher": None, "student": None, "agree": None, "seen": None}
+    return image_prediction(file, error=f"{file} is no image", **nothing)
+
+
+def prediction_result(*images: ImagePrediction, **changes: Any) -> PredictionResult:
+    """Predictions of a teacher and a student."""
+    models = tuple(
+        Model(role, f"models/{role}.safetensors", False, architecture, method)
+        for role, architecture, method in (("teacher", "cnn-32", "labels"), ("student", "mlp-128", "kd"))
+    )
+    result = PredictionResult(**WHERE, models=models, images=images or (image_prediction(),), accuracy=None)
+    return dataclasses.replace(result, **changes)
