@@ -1,7 +1,8 @@
-"""Files that are either whole or not there at all."""
+"""Files that are either whole or not there at all, and never in the place of something else."""
 
 import os
 import secrets
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kd_cli.config import KdError
@@ -10,24 +11,26 @@ from kd_cli.config import KdError
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that, whatever happens, ``path`` is the old file or the new one.
 
-    The bytes go to a temporary file in the same folder, reach the disk, and only then take the name.
+    The bytes go to a temporary file in the same folder, reach the disk, and only then take the name. A link stays a
+    link: the file that it leads to is replaced.
 
     Raises:
         KdError: the folder cannot be made or written, or the disk is full; names path and reason.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             # "x": never follow or reuse a file that somebody else put there.
             with open(temporary, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _sync_folder(target.parent)
     except OSError as error:
         raise KdError(
             f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
@@ -38,17 +41,54 @@ def require_writable(path: Path) -> None:
     """Find out before the work, not after it, that ``path`` cannot be written.
 
     Raises:
-        KdError: as `write_atomically` would, or the path names no file.
+        KdError: as `write_atomically` would, or the path names no file, or a device or pipe.
     """
     if not path.name or path.is_dir():
         raise KdError(f"cannot write {path}: it is a folder; add a file name")
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise KdError(f"cannot write {path}: it is not a regular file; choose another place")
+    probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         raise KdError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def require_output(
+    path: Path, is_ours: Callable[[Path], bool], inputs: Iterable[Path] = (), force: bool = False
+) -> None:
+    """Refuse to write where a user's file would be lost.
+
+    Args:
+        path: the file to write.
+        is_ours: whether this program wrote the file that is there, as the kind of file that it is to write again.
+        inputs: files that the command reads; none of them is ever replaced.
+        force: replace a file that this program did not write.
+
+    Raises:
+        KdError: it cannot be written, is an input by whatever path, or is a file that this program did not write.
+    """
+    require_writable(path)
+    if not path.exists():
+        return
+    for other in inputs:
+        if other.exists() and path.samefile(other):
+            raise KdError(f"cannot write {path}: the command reads it; choose another place")
+    if not force and not is_ours(path):
+        raise KdError(f"cannot write {path}: it is a file that kd did not write; choose another place, or use --force")
+
+
+def require_regular(path: Path) -> None:
+    """Refuse to read what is not a file: a pipe or device might never end.
+
+    Raises:
+        KdError: there is something else.
+    """
+    if path.exists() and not path.is_file():
+        raise KdError(f"cannot read {path}: it is not a regular file; check the path")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -56,11 +56,12 @@ def test_disk_without_room_for_a_prepared_copy_still_serves_the_data(kd: Command
     assert "No space left on device" in stderr
 
 
+@pytest.mark.parametrize("size", [16_000, 40_000], ids=["no copy", "no unpacking"])  # the archives have 11.6 MB
 @pytest.mark.parametrize("dataset", ["mnist", "auto"])
 def test_disk_without_room_to_unpack_the_archives_is_named_in_one_line(
-    kd: CommandLine, make_disk: MakeDisk, archives: Path, dataset: str
+    kd: CommandLine, make_disk: MakeDisk, archives: Path, dataset: str, size: int
 ) -> None:
-    disk = make_disk(16_000)  # the archives have 11.6 MB
+    disk = make_disk(size)
     shutil.copytree(archives, disk / "MNIST" / "raw")
     code, _, stderr = kd("train-teacher", "--dataset", dataset, "--data-dir", disk)
     assert (code, stderr.count("\n")) == (1, 1)

@@ -1,1 +1,1 @@
-"""The page of ``kd app``: a room for each of its tabs, and what they share. Needs the extra ``app``."""
+"""The page of ``kd app``: a room for each of its pages, and what they share. Needs the extra ``app``."""

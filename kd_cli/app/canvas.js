@@ -1,6 +1,6 @@
-// A canvas that hands its picture to the server whenever a stroke ends.
+// A canvas that hands its image to the server whenever a stroke ends.
 
-const SIDE = 280; // pixels of the picture that is sent
+const SIDE = 280; // pixels of the image that is sent
 const strokes = []; // kept while the visitor looks at other pages; this module is loaded once per visit
 const boards = new WeakMap();
 
@@ -45,7 +45,7 @@ function set_up(root) {
     pen.stroke();
   }
 
-  // One picture, as small as it may be: what is sent is what is read.
+  // One image, as small as it may be: what is sent is what the networks get.
   function tell() {
     if (!strokes.length) return board.send("drawing", "");
     const small = document.createElement("canvas");

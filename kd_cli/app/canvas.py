@@ -1,4 +1,4 @@
-"""The drawing area: a component on Streamlit's second components API, and the picture that comes from it."""
+"""The drawing area: a component on Streamlit's second components API, and the image that comes from it."""
 
 import base64
 import binascii
@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd_cli.settings import KdError
+from kd_cli.config import KdError
 
 PREFIX = "data:image/png;base64,"
 
@@ -26,11 +26,11 @@ def draw(key: str) -> bytes | None:
     if not value:
         return None
     if not (isinstance(value, str) and value.startswith(PREFIX) and len(value) <= LARGEST):
-        raise KdError("the drawing did not arrive as a picture: clear it and draw again")
+        raise KdError("the drawing did not arrive as an image: clear it and draw again")
     try:
         return base64.b64decode(value[len(PREFIX) :], validate=True)
-    except binascii.Error:
-        raise KdError("the drawing arrived damaged: clear it and draw again") from None
+    except binascii.Error as error:
+        raise KdError("the drawing arrived damaged: clear it and draw again") from error
 
 
 def _component() -> Any:

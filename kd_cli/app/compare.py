@@ -1,115 +1,113 @@
 """What ``kd evaluate`` and ``kd benchmark`` measure of the loaded networks, here and now."""
 
-import json
-import subprocess
-import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
-from kd_cli import measure, report
-from kd_cli.app import loaded, show
-from kd_cli.checkpoint import Checkpoint
-from kd_cli.context import Place
-from kd_cli.report import Result
-from kd_cli.settings import ECE_BINS, DatasetName, DeviceName, KdError
-
-PAGE = {"title": "Compare", "icon": ":material/balance:", "url_path": "compare"}
+from kd_cli.app import loaded, markup
+from kd_cli.app.events import Measured
+from kd_cli.app.limits import MEASURING_SECONDS
+from kd_cli.app.markup import Measure
+from kd_cli.app.navigation import Page
+from kd_cli.app.process import carry_out
+from kd_cli.app.worker import measure
+from kd_cli.commands.evaluate import evaluate
+from kd_cli.commands.results import BenchmarkResult, EvaluatedModel, EvaluationResult
+from kd_cli.config import ECE_BINS, DataConfig
+from kd_cli.networks.checkpoint import Checkpoint
+from kd_cli.report.benchmark import COSTS, cost_in_words
+from kd_cli.report.tables import name_of
 
 _one_at_a_time = threading.Lock()
 
 
-def page() -> None:
+def show() -> None:
     """The page Compare."""
     st.title("Teacher and student compared")
     with loaded.failures_shown():
-        dataset, networks = loaded.for_testing()
-        networks = loaded.to_test(networks, dataset)
+        dataset, networks = loaded.for_testing_with_choice()
         if st.button("Measure again"):
             measured.clear()
-        quality, cost = measured(
-            dataset.name, loaded.place().data_dir, *(_stamp(checkpoint) for checkpoint in networks.values())
-        )
-    _quality(quality)
-    _cost(cost)
-    _confusions(quality)
-    st.html(show.sources(networks.values()))
+        data = DataConfig(dataset.info.name, loaded.data_config().data_dir)
+        quality, cost = measured(data, *(_stamp(checkpoint) for checkpoint in networks.values()))
+    _show_quality(quality)
+    _show_cost(cost)
+    _show_confusions(quality)
+    st.html(markup.sources(networks.values()))
 
 
-def _stamp(checkpoint: Checkpoint) -> tuple[Path, int]:
-    return checkpoint.path, checkpoint.path.stat().st_mtime_ns
+def _stamp(checkpoint: Checkpoint) -> tuple[Path, str]:
+    return checkpoint.path, checkpoint.digest
 
 
 @st.cache_resource(show_spinner="Measuring quality and cost", max_entries=8)
 def measured(
-    dataset: DatasetName, data_dir: Path, teacher: tuple[Path, int], student: tuple[Path, int]
-) -> tuple[Result, Result]:
-    """The documents of ``kd evaluate`` and ``kd benchmark`` for two checkpoints, given with the times of their files.
+    data: DataConfig, teacher: tuple[Path, str], student: tuple[Path, str]
+) -> tuple[EvaluationResult, BenchmarkResult]:
+    """The results of ``kd evaluate`` and ``kd benchmark`` for two checkpoints, given with their digests.
 
     Raises:
-        KdError: as the commands do.
+        KdError: as the commands do; or the measurement took too long.
     """
-    paths = [teacher[0], student[0]]
-    quality = measure.evaluate(Place(dataset, data_dir, loaded.place().models_dir, DeviceName.cpu), paths)
-    # A process of its own: the clock of a server that serves others meanwhile would count them in.
-    command = [sys.executable, "-m", "kd_cli", "benchmark", *map(str, paths), "--json", "--device", "cpu"]
-    command += ["--dataset", dataset.value, "--data-dir", str(data_dir)]
+    paths, run = [teacher[0], student[0]], loaded.run_config()
+    quality = evaluate(paths, data, run)
     with _one_at_a_time:
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise KdError(run.stderr.strip().removeprefix("kd: ") or "the measurement was stopped: measure again")
-    return quality, json.loads(run.stdout)
+        # In a process of its own: here, the work for other visitors would be measured with it.
+        outcome = carry_out(partial(measure, paths, data, run), MEASURING_SECONDS)
+    assert isinstance(outcome, Measured)
+    return quality, outcome.result
 
 
-def _quality(result: Result) -> None:
-    models = result["models"]
+def _show_quality(result: EvaluationResult) -> None:
+    models = result.models
     rows = [
-        ("Errors", [f"{m['error_count']:,}" for m in models], [m["error_count"] for m in models]),
-        ("Accuracy", [f"{m['accuracy']:.2%}" for m in models], None),
-        ("NLL (nats)", [f"{m['nll']:.4f}" for m in models], [m["nll"] for m in models]),
-        (f"ECE ({ECE_BINS} bins)", [f"{m['ece']:.4f}" for m in models], [m["ece"] for m in models]),
-        ("Agreement with the teacher", [f"{m['agreement']:.2%}" for m in models], None),
+        Measure("Errors", [f"{m.error_count:,}" for m in models], [m.error_count for m in models], "errors"),
+        Measure("Accuracy", [f"{m.accuracy:.2%}" for m in models]),
+        Measure("NLL (nats)", [f"{m.nll:.4f}" for m in models], [m.nll for m in models], "nats"),
+        Measure(f"ECE ({ECE_BINS} bins)", [f"{m.ece:.4f}" for m in models], [m.ece for m in models], "ece"),
+        Measure("Agreement with the teacher", ["-" if m.agreement is None else f"{m.agreement:.2%}" for m in models]),
     ]
-    rows += [
-        (
-            f"Errors in class {name}",
-            [f"{_errors(m, i):,}" for m in models],
-            [_errors(m, i) for m in models],
+    for i, name in enumerate(result.classes):
+        errors = [_errors(model, i) for model in models]
+        rows.append(Measure(f"Errors in class {name}", [f"{each:,}" for each in errors], errors, "errors in a class"))
+    st.html(
+        markup.heading(f"Quality: {result.test_images:,} test images of {result.dataset}")
+        + markup.side_by_side(list(map(name_of, models)), rows, result.device_name)
+    )
+
+
+def _errors(model: EvaluatedModel, i: int) -> int:
+    """Images of class number i that were predicted as another."""
+    row = model.confusion[i]
+    return sum(row) - row[i]
+
+
+def _show_cost(result: BenchmarkResult) -> None:
+    models = result.models
+    rows = [
+        Measure(
+            cost.name,
+            [cost.show(model) for model in models],
+            [cost.value(model) for model in models],
+            "latency" if cost.name.startswith("Latency") else cost.name,
         )
-        for i, name in enumerate(result["classes"])
+        for cost in COSTS
     ]
     st.html(
-        show.heading(f"Quality: {result['test_images']:,} test pictures of {result['dataset']}")
-        + show.side_by_side(_columns(models), rows, result["device_name"])
+        markup.heading(f"Cost on {result.dataset}")
+        + markup.side_by_side(list(map(name_of, models)), rows, result.device_name)
+        + f"<p>{' '.join(cost_in_words(result))}</p>"
     )
 
 
-def _errors(model: Result, i: int) -> int:
-    """Pictures of class number i that were taken for another."""
-    row = model["confusion"][i]
-    return int(sum(row) - row[i])
-
-
-def _cost(result: Result) -> None:
-    models = result["models"]
-    rows = []
-    for name, value, form in report.COSTS:
-        values = [value(model) for model in models]
-        rows.append((name, [format(each, form) for each in values], values))
-    st.html(
-        show.heading("Cost")
-        + show.side_by_side(_columns(models), rows, result["device_name"])
-        + f"<p>{' '.join(report.cost_in_words(result))}</p>"
-    )
-
-
-def _columns(models: list[Result]) -> list[str]:
-    return [f"{m['role'].capitalize()} {m['architecture']}" for m in models]
-
-
-def _confusions(result: Result) -> None:
-    st.html(show.heading("What is taken for what"))
-    for column, model in zip(st.columns(2), result["models"], strict=True):
+def _show_confusions(result: EvaluationResult) -> None:
+    st.html(markup.heading("Which classes are predicted as which"))
+    darkest = max(markup.count_confused(model.confusion) for model in result.models)
+    for column, model in zip(st.columns(2), result.models, strict=True):
         with column:
-            st.html(show.confusion(model["role"].capitalize(), model["confusion"], result["classes"]))
+            st.html(markup.confusion(name_of(model), model.confusion, result.classes, darkest))
+
+
+PAGE = Page(show, "Compare", "balance")

@@ -1,27 +1,24 @@
-"""Draw a digit, and see what teacher and student make of it after every stroke."""
-
-from typing import Any
+"""Draw a digit, and see what teacher and student predict after every stroke."""
 
 import streamlit as st
 
-from kd_cli.app import canvas, loaded, readings, show
-from kd_cli.checkpoint import Checkpoint
-from kd_cli.settings import Role
+from kd_cli.app import canvas, loaded, markup, predictions
+from kd_cli.app.navigation import Page
+from kd_cli.config import Role
+from kd_cli.networks.checkpoint import Checkpoint
 
-PAGE: dict[str, Any] = {"title": "Draw", "icon": ":material/draw:", "default": True}
 
-
-def page() -> None:
+def show() -> None:
     """The page Draw."""
     st.title("Draw a digit")
     with loaded.failures_shown():
-        networks = loaded.to_try()
-    _read(networks)
-    st.html(show.sources(networks.values()))
+        networks = loaded.pair_for_images()
+    _draw_and_predict(networks)
+    st.html(markup.sources(networks.values()))
 
 
 @st.fragment
-def _read(networks: dict[Role, Checkpoint]) -> None:
+def _draw_and_predict(networks: dict[Role, Checkpoint]) -> None:
     """Runs alone when a stroke ends: the rest of the page stays as it is."""
     left, right = st.columns([2, 3], gap="large")
     with loaded.failures_shown():
@@ -29,6 +26,13 @@ def _read(networks: dict[Role, Checkpoint]) -> None:
             drawing = canvas.draw("canvas")
         with right:
             if drawing is None:
-                st.html('<p class="kd-verdict">Draw one digit, as large as you like. Both networks read along.</p>')
+                st.html(
+                    '<p class="kd-verdict">Draw one digit, as large as you like. Both networks predict it after every '
+                    "stroke.</p>"
+                )
             else:
-                st.html(readings.as_html(readings.read(drawing, "the drawing", networks), "Your drawing"))
+                found = predictions.predict_file(drawing, "the drawing", networks)
+                st.html(predictions.as_html(found, "Your drawing"))
+
+
+PAGE = Page(show, "Draw", "draw", first=True)

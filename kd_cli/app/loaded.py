@@ -1,47 +1,49 @@
-"""What the server loads once for all visitors: networks and test pictures."""
+"""What the server loads once for all visitors: networks, test images, and the logits for them."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
 import torch
 from torch import Tensor
 
-from kd_cli import data
-from kd_cli.app import show
-from kd_cli.app.run import trainings
-from kd_cli.checkpoint import Checkpoint, Metadata, find, load_checkpoint
-from kd_cli.context import Place, require_fit
-from kd_cli.data import Dataset
-from kd_cli.networks import compute_logits
-from kd_cli.settings import DatasetName, DeviceName, KdError, Role
+from kd_cli.app import markup
+from kd_cli.app.run import runs
+from kd_cli.commands.job import require_fit
+from kd_cli.config import DataConfig, DeviceName, KdError, Role, RunConfig
+from kd_cli.data import prepared
+from kd_cli.data.dataset import DataInfo, Dataset
+from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from kd_cli.networks.classifier import compute_logits
 
 CPU = torch.device("cpu")
 
 
-def place() -> Place:
-    """Where the server works, as `serve` was told."""
-    return Place(
-        DatasetName(os.environ.get("KD_DATASET", DatasetName.auto.value)),
-        Path(os.environ.get("KD_DATA_DIR", "data")),
-        Path(os.environ.get("KD_MODELS_DIR", "models")),
-        DeviceName.cpu,
-    )
+def data_config() -> DataConfig:
+    """The data set, as `serve` was told."""
+    data = DataConfig(data_dir=Path(os.environ["KD_DATA_DIR"]))
+    return replace(data, dataset=os.environ["KD_DATASET"])
 
 
-def pair(name: DatasetName) -> dict[Role, Checkpoint]:
+def run_config() -> RunConfig:
+    """Where the networks are, as `serve` was told. What visitors wait for is computed on the CPU."""
+    return RunConfig(Path(os.environ["KD_MODELS_DIR"]), DeviceName.cpu)
+
+
+def find_pair(dataset: str) -> dict[Role, Checkpoint]:
     """A data set's teacher and student; ``auto`` is MNIST's, as it is for ``kd predict``.
 
     Raises:
         KdError: one of them is not there, or damaged.
     """
-    name = DatasetName.mnist if name is DatasetName.auto else name
-    return {role: checkpoint(find(place().models_dir, name, role)) for role in Role}
+    name = "mnist" if dataset == "auto" else dataset
+    return {role: load(find_checkpoint(run_config().models_dir, name, role)) for role in Role}
 
 
-def checkpoint(path: Path) -> Checkpoint:
+def load(path: Path) -> Checkpoint:
     """A network, read again only if its file has changed.
 
     Raises:
@@ -59,68 +61,76 @@ def _load(path: Path, changed: int) -> Checkpoint:
     return load_checkpoint(path, CPU)
 
 
-def to_try() -> dict[Role, Checkpoint]:
-    """The pair that reads a visitor's pictures: as `pair`, or with a student that was trained on the page.
+def pair_for_images() -> dict[Role, Checkpoint]:
+    """The pair that predicts a visitor's images; its student may be one that was trained on the page.
 
     Raises:
-        KdError: as `pair`.
+        KdError: one of the networks is not there, or damaged.
     """
-    networks = pair(place().dataset)
-    classes = networks[Role.teacher].metadata.classes
-    return _with_chosen_student(networks, lambda metadata: metadata.classes == classes)
+    networks = find_pair(data_config().dataset)
+    classes = networks[Role.teacher].metadata.data.classes
+    return choose_student(networks, lambda data: data.classes == classes)
 
 
-def to_test(networks: dict[Role, Checkpoint], dataset: Dataset) -> dict[Role, Checkpoint]:
-    """The pair that reads test pictures: those of `for_testing`, or with a student that was trained on the page."""
-    return _with_chosen_student(networks, lambda metadata: metadata.dataset is dataset.name)
-
-
-def _with_chosen_student(networks: dict[Role, Checkpoint], fits: Callable[[Metadata], bool]) -> dict[Role, Checkpoint]:
+def choose_student(networks: dict[Role, Checkpoint], fits: Callable[[DataInfo], bool]) -> dict[Role, Checkpoint]:
+    """Let the visitor choose among the pair's student and those that were trained on the page with data that fits."""
     own = networks[Role.student].path
     students = {own: "The one that is loaded"} | {
-        path: name for path, name in trainings().results().items() if fits(checkpoint(path).metadata)
+        path: name for path, name in runs().students().items() if fits(load(path).metadata.data)
     }
     if len(students) == 1:
         return networks
     # What a widget holds is forgotten while another page is shown; this is not.
     kept = st.session_state.get("student", own)
-    place_of = list(students).index(kept) if kept in students else 0
-    chosen = st.selectbox("Student", students, place_of, format_func=lambda path: students[path])
+    index = list(students).index(kept) if kept in students else 0
+    chosen = st.selectbox("Student", students, index, format_func=lambda path: students[path])
     st.session_state["student"] = chosen
-    return networks | {Role.student: checkpoint(chosen)}
+    return networks | {Role.student: load(chosen)}
 
 
 def for_testing() -> tuple[Dataset, dict[Role, Checkpoint]]:
-    """Test pictures, and the networks that learnt from their data set: MNIST's or, without it, the bundled digits'.
+    """Test images, and the pair trained on their data set: MNIST's or, without it, the bundled digits'.
 
     Raises:
         KdError: the data set cannot be had, or one of the networks.
     """
-    dataset = _dataset(place().dataset, place().data_dir)
-    if place().dataset is DatasetName.auto and dataset.name is not DatasetName.mnist:
+    config = data_config()
+    dataset = _load_test_images(config)
+    name = dataset.info.name
+    if config.dataset == "auto" and name != "mnist":
         st.warning(
-            "MNIST is not here and cannot be downloaded. These are the bundled digits, read by the networks that "
-            "learnt from them. Their numbers are not comparable with MNIST's."
+            "MNIST is not here and cannot be downloaded. This page uses the bundled digits, and networks trained on "
+            "them. Their numbers are not comparable with MNIST's."
         )
-    networks = pair(dataset.name)
+    networks = find_pair(name)
     for network in networks.values():
-        require_fit(network, dataset)
+        require_fit(network, dataset.info)
     return dataset, networks
 
 
-@st.cache_resource(show_spinner="Loading the test pictures", max_entries=2)
-def _dataset(name: DatasetName, data_dir: Path) -> Dataset:
-    return data.load(name, data_dir, train=False)
+def for_testing_with_choice() -> tuple[Dataset, dict[Role, Checkpoint]]:
+    """As `for_testing`; the student may be one that was trained on the page.
+
+    Raises:
+        KdError: as `for_testing`.
+    """
+    dataset, networks = for_testing()
+    return dataset, choose_student(networks, lambda data: data.name == dataset.info.name)
+
+
+@st.cache_resource(show_spinner="Loading the test images", max_entries=2)
+def _load_test_images(config: DataConfig) -> Dataset:
+    return prepared.load(config, train=False)
 
 
 def test_logits(dataset: Dataset, network: Checkpoint) -> Tensor:
-    """A network's logits, (N, classes), for all test pictures."""
-    return _logits(dataset.name, network.path, network.path.stat().st_mtime_ns, dataset, network)
+    """A network's logits, (N, classes), for all test images."""
+    return _compute_logits(dataset.info.name, network.digest, dataset, network)
 
 
-@st.cache_resource(show_spinner="Reading the test pictures", max_entries=8)
-def _logits(name: DatasetName, path: Path, changed: int, _dataset: Dataset, _network: Checkpoint) -> Tensor:
-    return compute_logits(_network.network, _dataset.test.images, _dataset.normalisation)
+@st.cache_resource(show_spinner="Predicting the test images", max_entries=8)
+def _compute_logits(name: str, digest: str, _dataset: Dataset, _network: Checkpoint) -> Tensor:
+    return compute_logits(_network.classifier, _dataset.test.images)
 
 
 @contextmanager
@@ -129,5 +139,5 @@ def failures_shown() -> Iterator[None]:
     try:
         yield
     except KdError as error:
-        st.error(show.as_markdown(str(error)))
+        st.error(markup.as_markdown(str(error)))
         st.stop()

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from kd_cli.app import pages, show
+from kd_cli.app import markup, pages
 
-st.set_page_config(page_title="kd: knowledge distillation", page_icon=show.icon(), layout="wide")
-show.style()
-st.navigation([st.Page(run, **about) for run, about in pages.ALL], position="top").run()
+st.set_page_config(page_title="kd: knowledge distillation", page_icon=markup.draw_icon(), layout="wide")
+markup.add_style()
+st.navigation([page.as_entry() for page in pages.ALL], position="top").run()

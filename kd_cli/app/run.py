@@ -1,105 +1,94 @@
-"""A training run as the server sees it: a process of its own, so that the page stays quick, and what it has told."""
+"""The training runs of a server: one at a time, each in a process of its own, so that the page stays quick."""
 
 import atexit
-import contextlib
 import itertools
-import json
-import subprocess
-import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
+import torch
 
-from kd_cli.settings import KdError
+from kd_cli.app.events import Began, Event, Failed, Measured, Progressed, Tested, Trained
+from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS
+from kd_cli.app.process import Process
+from kd_cli.app.worker import train
+from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.results import TrainingResult
+from kd_cli.config import KdError
+from kd_cli.data.dataset import DataInfo
+from kd_cli.networks.classifier import build_classifier, count_parameters
 
 
 class Run:
-    """Starts a process that trains, see `worker`, and takes in what it says.
+    """A training run, and what its worker has told so far.
 
-    ``training`` has loss and accuracy on the training pictures, means over the epoch so far; ``test`` has the accuracy
-    on the test pictures after each epoch. Both say at which step.
+    Args:
+        name: what it is called on the page.
+        config: what to train.
+        output: the checkpoint to write.
+        owner: the visitor who started it, see `visitor`.
     """
 
-    def __init__(self, name: str, job: dict[str, Any]) -> None:
-        self.name, self.job = name, job
-        self.training: list[dict[str, float]] = []
-        self.test: list[dict[str, float]] = []
+    def __init__(self, name: str, config: StudentConfig, output: Path, owner: str) -> None:
+        self.name, self.owner = name, owner
         self.total_steps = self.step = 0
-        self.result: dict[str, Any] | None = None
+        self.progress: list[Progressed] = []
+        self.tests: list[Tested] = []
+        self.result: TrainingResult | None = None
         self.error: str | None = None
         self.stopping = False
-        command = [sys.executable, "-m", "kd_cli.app.worker"]
-        # In a session of its own, Ctrl-C on the server's terminal does not reach it: the server ends it.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-        self._say(json.dumps(job))
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._process = Process(partial(train, config, output), self._hear)
 
     @property
     def running(self) -> bool:
         """Whether there is more to come."""
-        return self._listener.is_alive()
+        return self._process.running
 
     def stop(self) -> None:
-        """End the run after the epoch that it is in; what was learnt until then is kept."""
+        """End the run after the epoch that it is in, and keep its student."""
         self.stopping = True
-        self._say("stop")
+        self._process.stop()
 
-    def end(self) -> None:
-        """End the run at once; nothing is kept."""
+    def kill(self) -> None:
+        """End the run at once, and keep nothing."""
         self._process.kill()
 
     def wait(self, seconds: float) -> None:
-        """Wait until it has ended."""
-        self._listener.join(seconds)
+        """Wait until the run has ended, but not longer than that."""
+        self._process.wait(seconds)
 
-    def _say(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended already
-            print(line, file=self._process.stdin, flush=True)
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._take_in(json.loads(line))
-        self._process.wait()
-        if self.result is None and self.error is None:
-            self.error = "ended before it was done; nothing was kept"
-
-    def _take_in(self, event: dict[str, Any]) -> None:
-        match event.pop("event"):
-            case "begin":
-                self.total_steps = event["steps"]
-            case "step":
-                self.step = event["step"]
-                self.training.append(event)
-            case "epoch":
-                self.step = event["step"]
-                self.training.append({"step": self.step, "loss": event["loss"]})
-                self.test.append({"step": self.step, "accuracy": event["accuracy"]})
-            case "done":
-                self.result = event["result"]
-            case "failed":
-                self.error = event["error"]
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Began():
+                self.total_steps = event.total_steps
+            case Progressed():
+                self.progress.append(event)
+                self.step = event.step
+            case Tested():
+                self.tests.append(event)
+                self.step = event.step
+            case Trained():
+                self.result = event.result
+            case Failed():
+                self.error = event.message
+            case Measured():
+                pass  # not of a training run
 
 
-class Trainings:
-    """The runs of a server: one at a time, and the networks that came of them, as long as the server lives."""
+class Runs:
+    """The runs of a server. Their students are kept as long as it lives."""
 
     def __init__(self) -> None:
         self.latest: Run | None = None
-        self._runs: list[Run] = []
+        self._all: list[Run] = []
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="kd-app-")
         atexit.register(self._close)
 
-    def start(self, name: str, job: dict[str, Any]) -> Run:
+    def start(self, name: str, config: StudentConfig, owner: str) -> Run:
         """Start a run.
 
         Raises:
@@ -107,25 +96,42 @@ class Trainings:
         """
         with self._lock:
             if self.latest and self.latest.running:
-                raise KdError("another training is going on: wait for it, or stop it")
+                raise KdError("a run is going on: start yours when it has ended")
             number = next(self._numbers)
-            path = Path(self._folder.name) / f"student-{number}.safetensors"
-            self.latest = Run(f"{number}: {name}", job | {"output": str(path)})
-            self._runs.append(self.latest)
+            output = Path(self._folder.name) / f"student-{number}.safetensors"
+            self.latest = Run(f"{number}: {name}", config, output, owner)
+            self._all.append(self.latest)
             return self.latest
 
-    def results(self) -> dict[Path, str]:
+    def students(self) -> dict[Path, str]:
         """The checkpoints that there are, the latest first, with the names of their runs."""
-        return {Path(run.result["checkpoint"]): run.name for run in reversed(self._runs) if run.result}
+        return {Path(run.result.checkpoint): run.name for run in reversed(self._all) if run.result}
 
     def _close(self) -> None:
         if self.latest and self.latest.running:
-            self.latest.end()
+            self.latest.kill()
             self.latest.wait(5)
         self._folder.cleanup()
 
 
 @st.cache_resource(show_spinner=False)
-def trainings() -> Trainings:
+def runs() -> Runs:
     """The one of this server."""
-    return Trainings()
+    return Runs()
+
+
+def require_modest(config: StudentConfig, data: DataInfo) -> None:
+    """Refuse a run that would keep the server, which all visitors share, busy for long.
+
+    Raises:
+        KdError: says the bound.
+    """
+    with torch.device("meta"):  # counts without memory
+        parameters = count_parameters(build_classifier(config.architecture, data))
+    if parameters > MAX_PARAMETERS:
+        raise KdError(
+            f"{config.architecture} has {parameters:,} parameters, and this page trains students of up to "
+            f"{MAX_PARAMETERS:,}: choose a smaller one, or use kd distill"
+        )
+    if config.training.epochs > MAX_EPOCHS:
+        raise KdError(f"this page trains for up to {MAX_EPOCHS} epochs: choose fewer, or use kd distill")

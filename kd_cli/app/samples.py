@@ -1,45 +1,54 @@
-"""Real test pictures, and what teacher and student make of them."""
+"""Test images, and what teacher and student predict for them."""
 
 import streamlit as st
 from torch import Tensor
 
-from kd_cli.app import loaded, readings, show
-from kd_cli.data import Dataset
-from kd_cli.evaluate import find_disagreements
-from kd_cli.settings import Role
+from kd_cli.app import loaded, markup, predictions
+from kd_cli.app.navigation import Page
+from kd_cli.config import Role
+from kd_cli.data.dataset import Dataset
+from kd_cli.evaluation.quality import find_disagreements
 
-PAGE = {"title": "Samples", "icon": ":material/grid_view:", "url_path": "samples"}
+SHEET = 40
+"""Images that are shown at a time."""
 
-ON_A_PAGE = 40
 ALL = "all"
 
 
-def page() -> None:
+def show() -> None:
     """The page Samples."""
-    st.title("Test pictures")
+    st.title("Test images")
     with loaded.failures_shown():
-        dataset, networks = loaded.for_testing()
-        networks = loaded.to_test(networks, dataset)
+        dataset, networks = loaded.for_testing_with_choice()
     teacher, student = (loaded.test_logits(dataset, networks[role]) for role in (Role.teacher, Role.student))
+    classes = dataset.info.classes
     left, middle, right = st.columns(3, vertical_alignment="bottom")
-    digit = left.selectbox("Class", [ALL, *dataset.classes])
+    wanted = left.selectbox("Class", [ALL, *classes])
     differ = middle.checkbox("Teacher and student disagree")
-    rows = choose(dataset, teacher, student, None if digit == ALL else dataset.classes.index(digit), differ)
-    sheets = max(1, -(-len(rows) // ON_A_PAGE))
+    rows = choose(dataset, teacher, student, None if wanted == ALL else classes.index(wanted), differ)
+    sheets = max(1, -(-len(rows) // SHEET))
     sheet = right.number_input(f"Sheet, of {sheets}", 1, sheets, 1)
     order = ", the most telling first" if differ else ""
-    st.html(f"<p>{len(rows):,} of {len(dataset.test):,} test pictures of {dataset.name.value}{order}.</p>")
-    shown = rows[(sheet - 1) * ON_A_PAGE : sheet * ON_A_PAGE]
+    st.html(f"<p>{len(rows):,} of {len(dataset.test):,} test images of {dataset.info.name}{order}.</p>")
+    shown = rows[(sheet - 1) * SHEET : sheet * SHEET]
     st.html(_grid(dataset, shown, teacher, student))
     if shown:
-        row = st.selectbox("Look closer at picture", shown)
-        answer = readings.classify(dataset.test.images[row].numpy(), networks)
-        st.html(readings.as_html(answer, f"Test picture {row}"))
-    st.html(show.sources(networks.values()))
+        row = st.selectbox("Look closer at image", shown)
+        found = predictions.predict_image(dataset.test.images[row, 0].numpy(), networks)
+        st.html(predictions.as_html(found, f"Test image {row}"))
+    st.html(markup.sources(networks.values()))
 
 
 def choose(dataset: Dataset, teacher: Tensor, student: Tensor, label: int | None, differ: bool) -> list[int]:
-    """The rows of the test pictures to show: of one class or all, those read differently or all."""
+    """The rows of the test images to show.
+
+    Args:
+        dataset: has the test images.
+        teacher: its logits for them, (N, classes).
+        student: likewise.
+        label: the class to show, or None for all.
+        differ: whether to show only images on which the networks disagree, the most telling first.
+    """
     labels = dataset.test.labels
     if differ:
         rows = [each.index for each in find_disagreements(student, teacher, labels, len(labels))]
@@ -49,17 +58,21 @@ def choose(dataset: Dataset, teacher: Tensor, student: Tensor, label: int | None
 
 
 def _grid(dataset: Dataset, rows: list[int], teacher: Tensor, student: Tensor) -> str:
+    classes = dataset.info.classes
     cells = []
     for row in rows:
-        label = dataset.classes[int(dataset.test.labels[row])]
-        said = {name: dataset.classes[int(logits[row].argmax())] for name, logits in (("T", teacher), ("S", student))}
-        picture = show.image(dataset.test.images[row].numpy(), f"Test picture {row}", 84)
-        verdicts = ", ".join(
-            f'<span class="{"kd-right" if each == label else "kd-wrong"}">{name} {show.escape(each)}</span>'
-            for name, each in said.items()
+        label = classes[int(dataset.test.labels[row])]
+        predicted = {name: classes[int(logits[row].argmax())] for name, logits in (("T", teacher), ("S", student))}
+        image = markup.image(dataset.test.images[row, 0].numpy(), f"Test image {row}", 84)
+        marked = ", ".join(
+            f'<span class="{"kd-correct" if each == label else "kd-incorrect"}">{name} {markup.escape(each)}</span>'
+            for name, each in predicted.items()
         )
         cells.append(
-            f"<li>{picture}<span>No. {row}: <strong>{show.escape(label)}</strong></span><span>{verdicts}</span></li>"
+            f"<li>{image}<span>No. {row}: <strong>{markup.escape(label)}</strong></span><span>{marked}</span></li>"
         )
-    legend = "<p>Under each picture: its number and label, and what teacher (T) and student (S) read.</p>"
+    legend = "<p>Under each image: its number and label, and what teacher (T) and student (S) predict.</p>"
     return f'{legend}<ul class="kd-grid">{"".join(cells)}</ul>'
+
+
+PAGE = Page(show, "Samples", "grid_view")

@@ -1,85 +1,132 @@
-"""A process that trains a student for the page: a job comes in on stdin, and what happens goes out on stdout.
+"""A process that works for the page. Its work comes in on stdin; what happens goes out on stdout, see `events`.
 
-Both are JSON, a line each. After the job, the line ``stop`` ends the run after the epoch that it is in. The end of
-stdin ends it at once: the server is gone.
+After the work, any line on stdin asks it to stop at the next occasion. The end of stdin ends it at once: the server is
+gone. The server's side is `process`.
 """
 
-import json
+import base64
 import os
+import pickle
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from kd_cli import recipes
-from kd_cli.context import Place
-from kd_cli.journal import Entry
-from kd_cli.methods import MethodName, choose
-from kd_cli.settings import DatasetName, DeviceName, KdError, Schedule, TrainingSettings, parse_spec
+from torch import nn
+
+from kd_cli.app.events import Began, Event, Failed, Measured, Outcome, Progressed, Tested, Trained, encode
+from kd_cli.commands.benchmark import benchmark
+from kd_cli.commands.distill import distill
+from kd_cli.commands.job import StudentConfig, open_dataset
+from kd_cli.config import DataConfig, KdError, OutputConfig, RunConfig
+from kd_cli.data.dataset import Split
+from kd_cli.evaluation.quality import measure_accuracy
+from kd_cli.networks.classifier import compute_logits
+from kd_cli.training import device
+from kd_cli.training.loop import REFRESH, Callback, DivergedError, Epoch, Progress, Training
+
+NICENESS = 10
+"""How far a training run steps back behind everything else: a visitor who draws goes first."""
+
+
+class Server:
+    """The server, as a worker sees it."""
+
+    def __init__(self) -> None:
+        # Whatever else writes to standard output, libraries in C among them, goes to stderr from here on.
+        self._events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        self.wants_stop = False
+
+    def receive(self) -> "Work":
+        """The work to do."""
+        # Safe to unpickle: nobody but the server that started this process can write to its stdin.
+        work: Work = pickle.loads(base64.b64decode(sys.stdin.readline()))  # noqa: S301
+        return work
+
+    def obey(self) -> None:
+        """Wait for what the server says after that."""
+        for _ in sys.stdin:
+            self.wants_stop = True
+        os._exit(130)
+
+    def tell(self, event: Event) -> None:
+        """Send an event."""
+        print(encode(event), file=self._events, flush=True)
+
+
+Work = Callable[[Server], Outcome]
+"""Does something, tells the server about it meanwhile, and returns what came of it. It can be pickled."""
 
 
 def main() -> None:
-    """Carry out the job."""
-    if hasattr(os, "nice"):
-        os.nice(10)  # whoever draws meanwhile goes first
-    events = Events()
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=events.obey, daemon=True).start()
-    place = Place(DatasetName(job["dataset"]), Path(job["data_dir"]), Path(job["models_dir"]), DeviceName.auto)
-    settings = TrainingSettings(**job["settings"] | {"schedule": Schedule(job["settings"]["schedule"])})
+    """Do one piece of work."""
+    server = Server()
+    work = server.receive()
+    threading.Thread(target=server.obey, daemon=True).start()
     try:
-        choice = choose(MethodName(job["method"]), job["options"])
-        result = recipes.distill(
-            place, parse_spec(job["student"]), settings, choice, output=Path(job["output"]), watch=events
-        )
+        outcome: Outcome = work(server)
     except KdError as error:
-        events.say("failed", error=str(error))
-    else:
-        events.say("done", result=result)
+        outcome = Failed(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not device.is_out_of_memory(error):
+            raise
+        outcome = Failed("this machine has too little memory for that: choose a smaller student")
+    server.tell(outcome)
 
 
-class Events:
-    """Tells the server how the run goes."""
+def train(config: StudentConfig, output: Path, server: Server) -> Trained:
+    """Train a student as `kd distill` does.
 
-    def __init__(self) -> None:
-        self._out = sys.stdout
-        sys.stdout = sys.stderr  # what a library prints is no event
-        self.step = 0
-        self.wanted = True
-
-    def obey(self) -> None:
-        """Wait for what the server says."""
-        for _ in sys.stdin:
-            self.wanted = False
-        os._exit(130)
-
-    def say(self, event: str, **details: Any) -> None:
-        """Send a line to the server."""
-        print(json.dumps({"event": event} | details), file=self._out, flush=True)
-
-    def begin(self, steps: int, done: int) -> None:
-        """The run starts."""
-        self.say("begin", steps=steps)
-
-    def begin_epoch(self, title: str) -> None:
-        """Nothing to tell."""
-
-    def update(self, n: int) -> None:
-        """Count the steps."""
-        self.step += n
-
-    def show(self, loss: float, accuracy: float) -> None:
-        """The means over the epoch so far."""
-        self.say("step", step=self.step, loss=loss, accuracy=accuracy)
-
-    def end_epoch(self, entry: Entry) -> bool:
-        """What the epoch came to; whether to go on."""
-        self.say("epoch", step=self.step, **entry)
-        return self.wanted
-
-    def close(self) -> None:
-        """Nothing to tell: the result follows."""
+    Raises:
+        KdError: as `distill`.
+    """
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    device.keep_freed_memory()
+    test = open_dataset(config.data, device.select(config.run.device), train=False).test
+    try:
+        return Trained(distill(config, OutputConfig(output=output), [Reporter(server, test)]))
+    except KdError as error:
+        if isinstance(error.__cause__, DivergedError):  # a visitor has no --resume
+            raise KdError(f"{error.__cause__}: use a smaller learning rate") from error
+        raise
 
 
-if __name__ == "__main__":
-    main()
+def measure(paths: list[Path], data: DataConfig, run: RunConfig, server: Server) -> Measured:
+    """Measure the cost of networks as `kd benchmark` does.
+
+    Raises:
+        KdError: as `benchmark`.
+    """
+    return Measured(benchmark(paths, data, run))
+
+
+class Reporter(Callback):
+    """Tells the server how a training run goes, and stops the run when the server wants it.
+
+    Args:
+        server: hears of it.
+        test: the test images.
+    """
+
+    def __init__(self, server: Server, test: Split) -> None:
+        self.server, self.test = server, test
+
+    def on_fit_begin(self, training: Training) -> None:
+        """Tell how long the run is."""
+        self.server.tell(Began(training.total_steps))
+
+    def on_progress(self, training: Training, progress: Progress) -> None:
+        """Tell the means over the latest steps."""
+        self.server.tell(Progressed(training.steps_done, progress.loss, progress.accuracy))
+
+    def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
+        """Tell the accuracy on the test set; stop the run if that is wanted."""
+        if training.batches.steps_per_epoch < REFRESH:  # too short for `on_progress`
+            self.server.tell(Progressed(training.steps_done, epoch.loss, epoch.accuracy))
+        self.server.tell(Tested(training.steps_done, self._measure_accuracy(training.network)))
+        training.stop_requested = self.server.wants_stop
+
+    def _measure_accuracy(self, network: nn.Module) -> float:
+        return measure_accuracy(compute_logits(network.eval(), self.test.images), self.test.labels)[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_cli.config import Config, ConfigError, KdError, option
-from kd_cli.distillation.methods import FROM_LABELS, METHODS, MethodConfig, require_possible
+from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, find_method, require_possible
 from kd_cli.networks.spec import Spec, parse_spec
 
 
@@ -90,16 +90,16 @@ def make_grid(config: ComparisonConfig, teachers: Sequence[str] = ()) -> Grid:
         teachers: the teachers' architectures, where they are known already.
 
     Raises:
-        ConfigError: there is nothing to compare, or an option that none of the methods has.
+        ConfigError: there is nothing to compare, no such method, or an option that none of the methods has.
     """
     if not config.students:
         raise ConfigError("nothing to compare: give at least one of --students")
     for option_name, given in (("temperature", config.temperatures), ("alpha", config.alphas)):
-        if given and not any(option_name in METHODS[method].options for method in config.methods):
-            raise ConfigError(f"none of --methods has a {option_name}: leave --{option_name}s away, or add kd")
+        if given and not any(option_name in find_method(method).options for method in config.methods):
+            raise ConfigError(f"none of --methods takes --{option_name}s: leave it out, or add kd")
     methods = [FROM_LABELS]
     for method in config.methods:
-        options = METHODS[method].options
+        options = find_method(method).options
         for temperature in config.temperatures if config.temperatures and "temperature" in options else [None]:
             for alpha in config.alphas if config.alphas and "alpha" in options else [None]:
                 methods.append(MethodConfig(method, temperature=temperature, alpha=alpha))

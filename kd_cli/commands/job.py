@@ -239,10 +239,10 @@ def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> tuple[Ch
         if not path.exists():
             raise KdError(f"no teacher {path}: {retrain}")
     teachers = tuple(load_checkpoint(path, dataset.device) for path in paths)
-    ensembles = [teacher.metadata.ensemble for teacher in teachers]
-    for path, own in zip(paths, ensembles, strict=True):
-        if own is None or ensembles[0] is None or own.identifier != ensembles[0].identifier:
-            raise KdError(f"{path} is not of one ensemble with {paths[0]}: {retrain}")
+    head = teachers[0].metadata.ensemble
+    for number, teacher in enumerate(teachers, start=1):
+        if head is None or teacher.metadata.ensemble != replace(head, number=number):
+            raise KdError(f"{teacher.path} is not member {number} of one ensemble with {paths[0]}: {retrain}")
     return teachers
 
 

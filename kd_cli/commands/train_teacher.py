@@ -38,8 +38,9 @@ def train_teacher(
         finished = run_job(job, path, output.resume)
         finished.state.remove()
         return finished.result
+    require_writable(path)  # without a name, it gives the members none
     paths = [member_path(path, number) for number in range(1, ensemble + 1)]
-    for each in paths:
+    for each in paths[1:]:
         require_writable(each)
     identifier = hashlib.sha256(json.dumps([job.identity(), ensemble]).encode()).hexdigest()[:16]
     members = []

@@ -63,7 +63,7 @@ def run_job(
         raise RunStoppedError(f"stopped; {_kept(state, history, job)}") from error
     except DivergedError as error:
         state.mark_diverged()
-        raise KdError(f"{error}; {_after_divergence(state, history, job)}") from error
+        raise KdError(f"{error}; {_after_divergence(state, history, job, ensemble)}") from error
     except KdError as error:
         raise KdError(f"{error}; {_kept(state, history, job)}") from error
     classifier = training.network
@@ -121,10 +121,10 @@ def _kept(state: ResumeState, history: History, job: Job) -> str:
     )
 
 
-def _after_divergence(state: ResumeState, history: History, job: Job) -> str:
+def _after_divergence(state: ResumeState, history: History, job: Job, ensemble: Membership | None) -> str:
     smaller = f"a smaller --lr, e.g. --lr {job.training.lr / 10:g}"
-    if not history.epochs:
-        return f"use {smaller}"
+    if not history.epochs or ensemble:  # the members that are done have learnt with the larger one
+        return f"start again with {smaller}"
     return (
         f"{state.path} keeps {len(history.epochs)} of {job.training.epochs} epochs: "
         f"repeat the command with --resume and {smaller}"

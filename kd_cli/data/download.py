@@ -5,6 +5,7 @@ take for complete.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -44,6 +45,16 @@ def fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None = 
         NoNetworkError: an archive is missing, and no mirror delivers it.
         KdError: an archive is damaged and no mirror delivers a sound one; or it cannot be unpacked; names the reason.
     """
+    try:
+        return _fetch(name, archives, scratch, mirrors)
+    except OSError as error:
+        raise KdError(
+            f"cannot unpack {name} in {scratch.parent}: {error.strerror or error}; "
+            "free some space, or choose another --data-dir"
+        ) from error
+
+
+def _fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None) -> dict[str, Tensor]:
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
@@ -61,6 +72,8 @@ def fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None = 
         with _quiet(), _mirrors(dataset_class, mirrors):
             _within_patience(lambda: dataset_class(scratch, train=True, download=True), scratch)
     except Exception as error:  # torchvision raises what the network, the archive or the disk makes it raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # a network would not help
         if damaged:
             raise KdError(
                 f"{archives / damaged[0]} is damaged (wrong md5) and a sound copy could not be downloaded: "

@@ -28,10 +28,13 @@ def choose_labels(train: Split, config: LabelConfig, seed: int, teacher: bool) -
 
     classes, count = len(train.labels.unique()), math.floor(config.train_fraction * len(train))
     if not classes <= count <= len(train) - classes:
+        least = math.ceil(1e6 * classes / len(train)) / 1e6
         raise ConfigError(
             f"--train-fraction {config.train_fraction:g} uses {count:,} of {len(train):,} labels, which {classes} "
-            f"classes cannot share evenly: use {classes / len(train):.2g} to {1 - classes / len(train):.6g}, or 1"
+            f"classes cannot share evenly: use {least:g} to {1 - least:g}, or 1"
         )
+    if train.labels.bincount().min() < 2:
+        raise ConfigError("--train-fraction needs at least two images of each class: use 1")
     rows, _ = train_test_split(
         range(len(train)), train_size=count, stratify=train.labels.cpu(), random_state=spawn_seeds(seed).labels
     )

@@ -1,6 +1,5 @@
 """Teachers' outputs for the training images: computed once for each image wherever that is valid."""
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
@@ -96,5 +95,5 @@ def average_logits(classifiers: Sequence[Classifier], pixels: Tensor, temperatur
     logits = torch.stack([classifier(pixels) for classifier in classifiers])
     if temperature is None:
         return logits.mean(dim=0)
-    log_probabilities = torch.log_softmax(logits / temperature, dim=2)
-    return temperature * (log_probabilities.logsumexp(dim=0) - math.log(len(classifiers)))
+    # The logarithm of the sum: that of the mean differs by a constant, which no softmax sees.
+    return temperature * torch.log_softmax(logits / temperature, dim=2).logsumexp(dim=0)

@@ -50,7 +50,7 @@ class Classifier(nn.Module):
         return logits
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        return (pixels - self.mean) * self.inverse_std
+        return (pixels - self.mean).mul_(self.inverse_std)
 
 
 def build_classifier(spec: Spec, data: DataInfo) -> Classifier:

@@ -15,16 +15,19 @@ from kd_cli.networks.spec import MAX_LAYER_SIZE, Spec
 MAX_BYTES = 2**30
 """A file larger than this is no network for 28x28 images."""
 
+BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
+"""Of a file that ``torch.save`` wrote: a ZIP archive today, a pickled number before 2020. All four bytes count, since a
+safetensors file begins with the length of its header, which may look like the first two."""
+
 
 def is_state_dict(path: Path) -> bool:
-    """Whether ``torch.save`` wrote a file, by how it begins: a ZIP archive today, a pickle before 2020.
+    """Whether ``torch.save`` wrote a file, by how it begins.
 
     Raises:
         OSError: it cannot be opened.
     """
     with open(path, "rb") as file:
-        start = file.read(2)
-    return start == b"PK" or start == b"\x80\x02"
+        return file.read(4) in BEGINNINGS
 
 
 def read_state_dict(path: Path) -> tuple[Spec, int, dict[str, Tensor]]:
@@ -38,17 +41,17 @@ def read_state_dict(path: Path) -> tuple[Spec, int, dict[str, Tensor]]:
     if path.stat().st_size > MAX_BYTES:
         raise KdError(f"{path} is larger than any network that kd reads: use a state dict of cnn-N or mlp-N")
     try:
-        with warnings.catch_warnings():
+        # An open file: given a path, torch would let its suffix decide what it is.
+        with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on odd files; ours is the one that counts
             # On "meta" no memory is given out for weights: whether their shapes make sense comes first.
-            shapes = torch.load(path, weights_only=True, map_location="meta")
+            shapes = torch.load(file, weights_only=True, map_location="meta")
             spec, classes = _recognise({str(name): tuple(tensor.shape) for name, tensor in shapes.items()})
-            weights = torch.load(path, weights_only=True, map_location="cpu")
+            file.seek(0)
+            weights = torch.load(file, weights_only=True, map_location="cpu")
         if not all(isinstance(tensor, Tensor) and tensor.dtype == torch.float32 for tensor in weights.values()):
             raise TypeError("not all 32-bit floating-point tensors")
         return spec, classes, {name: tensor.contiguous() for name, tensor in weights.items()}
-    except OSError:
-        raise
     except Exception as error:  # torch.load raises many kinds for a hostile or damaged file; none of them ran its code
         raise KdError(
             f"{path} is damaged, or no plain state dict with layers conv1, fc1, fc2: "

@@ -3,14 +3,13 @@
 import csv
 import io
 import textwrap
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.cells import cell_len
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -18,28 +17,19 @@ from rich.text import Text
 from kd_cli.commands.results import CellResult, ComparisonResult, RunMeasures
 from kd_cli.evaluation.statistics import BETTER, CONFIDENCE, WORSE
 from kd_cli.files import write_atomically
-from kd_cli.report.tables import UNLIMITED, counted, describe_method, measure, new_table, open_console, print_line
+from kd_cli.report.tables import counted, describe_method, measure, new_table, open_console, print_line
 
 STYLES = {BETTER: "green", WORSE: "red"}
 
 PERCENT = f"{100 * CONFIDENCE:g} %"
 
 
-class Column(NamedTuple):
-    """A column: its name, what it shows of a cell, and the width at which a narrow table folds it."""
-
-    name: str
-    show: Callable[[CellResult], str]
-    folded: int = UNLIMITED
-
-
 def print_comparison(result: ComparisonResult) -> None:
     """One row for each student and method, each against its baseline."""
     console = open_console()
-    steps = [DROPPED_FIRST[:count] for count in range(len(DROPPED_FIRST) + 1)]
-    layouts = [_table(result, fold=False), *(_table(result, fold=True, dropped=step) for step in steps)]
-    fitting = (table for table in layouts if measure(console, table).minimum <= console.width)
-    console.print(next(fitting, layouts[-1]))
+    tables = [_table(result, dict(NARROWER[:steps])) for steps in range(len(NARROWER) + 1)]
+    fitting = (table for table in tables if measure(console, table).minimum <= console.width)
+    console.print(next(fitting, tables[-1]))
     _print_notes(console, result)
 
 
@@ -93,46 +83,51 @@ def _show_verdict(cell: CellResult) -> str:
     return cell.difference.verdict if cell.difference else "(baseline)"
 
 
-COLUMNS = (
-    Column("Accuracy", _show_accuracy),
-    Column("Errors", lambda cell: f"{cell.mean['error_count']:.1f}"),
-    Column("ECE", lambda cell: f"{cell.mean['ece']:.4f}"),
-    Column("Agreement", lambda cell: f"{cell.mean['agreement']:.2%}"),
-    Column(f"Points over labels ({PERCENT})", _show_points, folded=14),
-    Column("p (Holm)", _show_p, folded=6),
-    Column("Verdict", _show_verdict, folded=13),
+POINTS, P_VALUE, VERDICT = f"Points over labels ({PERCENT})", "p (Holm)", "Verdict"
+
+COLUMNS: dict[str, Callable[[CellResult], str]] = {
+    "Accuracy": _show_accuracy,
+    "Errors": lambda cell: f"{cell.mean['error_count']:.1f}",
+    "ECE": lambda cell: f"{cell.mean['ece']:.4f}",
+    "Agreement": lambda cell: f"{cell.mean['agreement']:.2%}",
+    POINTS: _show_points,
+    P_VALUE: _show_p,
+    VERDICT: _show_verdict,
+}
+"""The columns after the student and its method, and what they show of a cell."""
+
+NARROWER = (
+    *((POINTS, 14), (P_VALUE, 6), (VERDICT, 13)),
+    *(("Agreement", 0), ("ECE", 0), ("Errors", 0)),
+    *(("Accuracy", 7), (P_VALUE, 0)),
 )
-"""The columns after the student and its method."""
-
-DROPPED_FIRST = ("Agreement", "ECE", "Errors", "p (Holm)")
-"""What a narrow table leaves out, in this order, until the rest fits."""
+"""The steps that make a table narrower, until it fits: a column and the width to fold it to; 0 drops it."""
 
 
-def _table(result: ComparisonResult, fold: bool, dropped: Collection[str] = ()) -> Table:
-    columns = [column for column in COLUMNS if column.name not in dropped]
-
-    def show(text: str, column: Column) -> str:
-        width = column.folded if fold else UNLIMITED
-        return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-
+def _table(result: ComparisonResult, widths: Mapping[str, int]) -> Table:
+    columns = [name for name in COLUMNS if widths.get(name) != 0]
     table = new_table(comparison_title(result), result.device_name)
     table.add_column("Student", no_wrap=True)
     table.add_column("Trained with")
-    for column in columns:
-        justify: JustifyMethod = "left" if column.show is _show_verdict else "right"
-        table.add_column(show(column.name, column), justify=justify, no_wrap=True)
+    for name in columns:
+        table.add_column(_fold(name, widths.get(name)), justify="left" if name == VERDICT else "right", no_wrap=True)
     for student, cells in groupby(result.cells, key=lambda cell: cell.student):
         for number, cell in enumerate(cells):
-            name = escape(_row_name(cell, result))
-            shown = [Text(show(column.show(cell), column)) for column in columns]
+            method = escape(_row_name(cell, result))
+            shown = [Text(_fold(COLUMNS[name](cell), widths.get(name))) for name in columns]
             if cell.difference and cell.difference.verdict in STYLES:
                 shown[-1].stylize(STYLES[cell.difference.verdict])
-            table.add_row("" if number else escape(student), name, *shown)
+            table.add_row("" if number else escape(student), method, *shown)
         table.add_section()
-    # Rich would rather cut numbers off than fold names further.
-    for drawn in table.columns[2:]:
-        drawn.min_width = max(cell_len(line) for text in (drawn.header, *drawn.cells) for line in str(text).split("\n"))
+    for column in table.columns[2:]:  # Rich would cut numbers off before it folds names any further
+        column.min_width = max(
+            cell_len(line) for text in (column.header, *column.cells) for line in str(text).split("\n")
+        )
     return table
+
+
+def _fold(text: str, width: int | None) -> str:
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if width else text
 
 
 def _row_name(cell: CellResult, result: ComparisonResult) -> str:
@@ -149,8 +144,8 @@ def _print_notes(console: Console, result: ComparisonResult) -> None:
         "Accuracy: mean ± standard deviation over the seeds.",
         "Points over labels: mean difference to the same student trained with labels alone, paired by seed. In "
         f"brackets: the {PERCENT} interval (Student t) of each difference alone.",
-        f"p: p value of a paired t test, adjusted for {counted(tests, 'difference')} in this table (Holm 1979). Verdict: "
-        f"{BETTER} or {WORSE} where p is below {100 - 100 * CONFIDENCE:g} %.",
+        f"p: p value of a paired t test, adjusted for {counted(tests, 'difference')} in this table (Holm 1979). "
+        f"Verdict: {BETTER} or {WORSE} where p is below {100 - 100 * CONFIDENCE:g} %.",
         "A single seed, or differences that are all equal, give no p value and decide nothing.",
     ]
     options = dict.fromkeys(describe_method(cell.method, cell.options) for cell in result.cells if cell.options)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult
 from kd_cli.config import Role
-from kd_cli.report.tables import measure, new_table, open_console, open_stdout, print_checkpoints, print_line
+from kd_cli.report.tables import UNLIMITED, measure, new_table, open_console, open_stdout, print_checkpoints, print_line
 
 SHORTEST_NAME = 20
 """Columns that a file's name has on any terminal."""
@@ -18,13 +18,11 @@ SHORTEST_NAME = 20
 def print_predictions(result: PredictionResult) -> None:
     """What teacher and student predict for each image, the most probable class first."""
     console = open_console()
-    whole = measure(console, _table(result, None)).maximum
-    if console.is_terminal:
-        longest = max((cell_len(image.file) for image in result.images), default=0)
-        console.print(_table(result, max(SHORTEST_NAME, longest - max(0, whole - console.width))))
-    else:
+    whole = measure(console, _table(result)).maximum
+    if not console.is_terminal:
         console.width = max(console.width, whole)
-        console.print(_table(result, None))
+    longest = max((cell_len(image.file) for image in result.images), default=0)
+    console.print(_table(result, max(SHORTEST_NAME, longest - max(0, whole - console.width))))
     for role, score in (result.accuracy or {}).items():
         share = f"{score.correct / score.images:.2%}" if score.images else "unknown: no image has a label"
         counts = f"{score.correct:,} of {score.images:,} correct"
@@ -32,8 +30,8 @@ def print_predictions(result: PredictionResult) -> None:
     print_checkpoints(console, result.models)
 
 
-def _table(result: PredictionResult, room: int | None) -> Table:
-    """The table, with file names in at most ``room`` columns."""
+def _table(result: PredictionResult, room: int = UNLIMITED) -> Table:
+    """The table, with at most ``room`` columns for the names of files."""
     table = new_table(f"Predictions of networks trained on {result.dataset}", result.device_name)
     table.add_column("File", no_wrap=True)
     for column in ("Teacher", "Student", "Agree"):
@@ -62,9 +60,9 @@ def _agreement(image: ImagePrediction) -> str:
     return "" if image.agree is None else "yes" if image.agree else "no"
 
 
-def _shorten(name: str, room: int | None) -> str:
-    """The end of a name that is too long: a path's last parts tell most."""
-    if room is None or cell_len(name) <= room:
+def _shorten(name: str, room: int) -> str:
+    """The end of a name that is too long: the last parts of a path tell most."""
+    if cell_len(name) <= room:
         return name
     while cell_len(name) > room - 1:
         name = name[1:]
@@ -92,7 +90,7 @@ def print_predictions_csv(result: PredictionResult) -> None:
 
 
 def print_images(result: PredictionResult) -> None:
-    """Draw what the networks saw, two pixels to a character: in greys where the terminal has them, else black and white."""
+    """What the networks saw, two pixels to a character: in greys if the terminal has them, else black and white."""
     console = open_console()
     blocks = " ▀▄█" if console.encoding.startswith("utf") else " '.#"
     for image in result.images:

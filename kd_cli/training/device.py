@@ -13,6 +13,9 @@ from kd_cli.config import DeviceName, KdError
 MACS_WORTH_SHARING = 10_000_000
 """In one step, forwards. A batch of 64 takes 6.5 million in mlp-128 and 25 million in cnn-32."""
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""How torch says so in an error of no kind of its own: on Unix, on Windows, and on Apple's GPUs."""
+
 
 def select(name: DeviceName) -> torch.device:
     """The torch device for ``--device``.
@@ -58,7 +61,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of its GPU is too small."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def require_memory(needed: int, what: str) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ class Callback:
         """An epoch is done."""
 
     def on_fit_end(self, training: "Training") -> None:
-        """The run is over, whatever the reason."""
+        """A run that this callback saw begin is over, whatever the reason."""
 
 
 class Training:
@@ -153,18 +154,16 @@ def fit(training: Training, callbacks: Sequence[Callback] = ()) -> None:
     Raises:
         DivergedError: as `Training.run_epoch`.
     """
-    try:
+    with ExitStack() as ending:
         for callback in callbacks:
             callback.on_fit_begin(training)
+            ending.callback(callback.on_fit_end, training)
         while training.epochs_done < training.config.epochs and not training.stop_requested:
             for callback in callbacks:
                 callback.on_epoch_begin(training)
             epoch = training.run_epoch(callbacks)
             for callback in callbacks:
                 callback.on_epoch_end(training, epoch)
-    finally:
-        for callback in callbacks:
-            callback.on_fit_end(training)
 
 
 class _Tally:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.app.strokes import SIDE, Stroke
 from tests.conftest import hear_interrupts
-from tests.strokes import SIDE, Stroke
 
 # A browser in a container has neither a sandbox nor a GPU, and the others keep it from calling home.
 CHROMIUM_FLAGS = [
@@ -24,7 +24,7 @@ CHROMIUM_FLAGS = [
 ]
 
 BOARD = "canvas[aria-label]"
-ANSWER = ".kd-reading"
+PREDICTIONS = ".kd-predictions"
 
 
 def find_chromium() -> str | None:
@@ -39,7 +39,7 @@ def serve(data_dir: Path, models_dir: Path, folder: Path) -> Iterator[tuple[str,
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "kd_cli", "app", "--port", str(port), "--no-browser"]
     command += ["--data-dir", str(data_dir), "--models-dir", str(models_dir)]
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (
         (folder / "server.log").open("wb") as log,

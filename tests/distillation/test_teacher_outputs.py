@@ -1,123 +1,152 @@
-"""What distillation minimises, and that every soft target belongs to its picture."""
+"""Teachers' outputs: each belongs to its image, and to what the image looks like at that moment."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
-from kd_cli.batches import Batch, batches
-from kd_cli.data import Dataset, Split
-from kd_cli.losses import soft_target_loss
-from kd_cli.methods import MethodName, choose
-from kd_cli.networks import Network, build
-from kd_cli.objectives import Objective, bind, from_labels
-from kd_cli.settings import TrainingSettings, parse_spec
-from kd_cli.teaching import Teaching, cached_teacher, live_teacher
-from kd_cli.train import Silent, Training
+from kd_cli.config import TrainingConfig
+from kd_cli.data.batches import Batch, BatchSource
+from kd_cli.data.dataset import Split
+from kd_cli.distillation import teacher_outputs
+from kd_cli.distillation.methods import FeatureLevel
+from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits, read_features
+from kd_cli.networks.classifier import Classifier
+from tests.distillation.conftest import MakeClassifier
 
-Distil = Callable[[float, float], Objective]
-"""Temperature and alpha -> the objective."""
+LEVELS = [FeatureLevel.penultimate, FeatureLevel.maps]
 
 
 @pytest.fixture
-def batch(mnist: Dataset) -> Batch:
-    index = torch.arange(32)
-    return Batch(mnist.normalisation(mnist.train.images[:32]), mnist.train.labels[:32], index)
+def three(make_classifier: MakeClassifier) -> list[Classifier]:
+    return [make_classifier(spec, seed) for spec, seed in (("cnn-6", 1), ("cnn-6", 2), ("mlp-12", 3))]
+
+
+class Counter:
+    """Counts the images that a classifier is asked about."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.images = 0
+        self.handle = classifier.register_forward_hook(self._count)
+
+    def _count(self, classifier: object, inputs: tuple[Tensor], logits: Tensor) -> None:
+        self.images += len(logits)
 
 
 @pytest.fixture
-def student() -> Network:
-    torch.manual_seed(2)
-    return build(parse_spec("mlp-16"))
+def counter(teacher: Classifier) -> Iterator[Counter]:
+    counter = Counter(teacher)
+    yield counter
+    counter.handle.remove()
 
 
-@pytest.fixture
-def distil(mnist: Dataset, mnist_slice: Split, teacher: Network, student: Network) -> Distil:
-    """The objective of ``kd distill --temperature T --alpha A``."""
-    teaching = Teaching([teacher], mnist_slice, mnist.normalisation, augment=False)
-
-    def bound(temperature: float, alpha: float) -> Objective:
-        choice = choose(MethodName.kd, {"temperature": temperature, "alpha": alpha})
-        return bind(choice, teaching, student, seed=0)
-
-    return bound
+def test_every_image_has_its_own_logits_under_shuffling(teacher: Classifier, split: Split) -> None:
+    logits = TeacherOutputs([teacher], split, always_new=False).logits(4.0)
+    source = BatchSource(split, 50, seed=5)
+    for _ in range(2):
+        for batch in source.epoch():
+            torch.testing.assert_close(logits(batch), teacher(batch.images).detach())
 
 
-def test_temperature_1_and_alpha_1_is_the_plain_kl_divergence(
-    distil: Distil, teacher: Network, student: Network, batch: Batch
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_image_has_its_own_features_under_shuffling(
+    level: FeatureLevel, teacher: Classifier, split: Split
 ) -> None:
-    ours = distil(1, 1)(student, batch).loss
-    log_student, target = F.log_softmax(student(batch.images), 1), F.softmax(teacher(batch.images), 1)
-    torch.testing.assert_close(ours, F.kl_div(log_student, target, reduction="batchmean"))
+    features = TeacherOutputs([teacher], split, always_new=False).features(level)
+    for batch in BatchSource(split, 50, seed=5).epoch():
+        expected = read_features(level, teacher.forward_features(batch.images))
+        torch.testing.assert_close(features(batch), expected.detach())
 
 
-def test_loss_is_the_weighted_sum_of_both_terms(
-    distil: Distil, teacher: Network, student: Network, batch: Batch
+@pytest.mark.parametrize("warp", [False, True])
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("level", [FeatureLevel.logits, *LEVELS])
+def test_outputs_belong_to_the_augmented_image(
+    augment: bool, warp: bool, level: FeatureLevel, teacher: Classifier, split: Split
 ) -> None:
-    ours = distil(4, 0.9)(student, batch).loss
-    logits, target = student(batch.images), F.softmax(teacher(batch.images) / 4, 1)
-    soft = F.kl_div(F.log_softmax(logits / 4, 1), target, reduction="batchmean")
-    torch.testing.assert_close(ours, 0.9 * 16 * soft + 0.1 * F.cross_entropy(logits, batch.labels))
+    """Outputs for the image as it is on disk would be stale, whichever way the image was changed."""
+    config = TrainingConfig(augment=augment, warp=warp)
+    own = TeacherOutputs([teacher], split, config.always_new)
+    outputs = own.logits(4.0) if level is FeatureLevel.logits else own.features(level)
+    batch = next(BatchSource(split, 50, seed=0, augment=augment, warp=warp).epoch())
+    expected = read_features(level, teacher.forward_features(batch.images))
+    torch.testing.assert_close(outputs(batch), expected.detach())
 
 
-def test_what_reaches_the_student_is_the_gradient_of_the_loss(
-    distil: Distil, teacher: Network, student: Network, batch: Batch
+def test_a_teacher_computes_its_logits_once_for_each_image(teacher: Classifier, split: Split, counter: Counter) -> None:
+    own = TeacherOutputs([teacher], split, always_new=False)
+    first, second = own.logits(4.0), own.logits(2.0)  # of one teacher they are the same at every temperature
+    asked = counter.images
+    for outputs in (first, second):
+        for batch in BatchSource(split, 50, seed=0).epoch():
+            outputs(batch)
+    assert counter.images == asked
+    assert len(split) <= asked <= len(split) + 1  # one to see how large an output is
+
+
+def test_outputs_too_large_to_keep_are_computed_for_each_batch(
+    teacher: Classifier, split: Split, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distil(4, 0.9)(student, batch).backward()
-    found = [parameter.grad for parameter in student.parameters()]
-    logits, target = student(batch.images), F.softmax(teacher(batch.images) / 4, 1)
-    soft = F.kl_div(F.log_softmax(logits / 4, 1), target, reduction="batchmean")
-    loss = 0.9 * 16 * soft + 0.1 * F.cross_entropy(logits, batch.labels)
-    torch.testing.assert_close(found, list(torch.autograd.grad(loss, list(student.parameters()))))
+    monkeypatch.setattr(teacher_outputs, "CACHE_BYTES", len(split) * 10 * 4 - 1)
+    logits = TeacherOutputs([teacher], split, always_new=False).logits(4.0)
+    assert counter.images <= 1
+    for batch in BatchSource(split, 50, seed=0).epoch():
+        torch.testing.assert_close(logits(batch), teacher(batch.images).detach())
 
 
-def test_alpha_0_is_the_cross_entropy_with_the_labels(
-    distil: Distil, teacher: Network, student: Network, batch: Batch
+@pytest.mark.parametrize("always_new", [False, True])
+def test_outputs_carry_no_gradients(always_new: bool, teacher: Classifier, split: Split, batch: Batch) -> None:
+    own = TeacherOutputs([teacher], split, always_new)
+    assert not own.logits(4.0)(batch).requires_grad
+    assert not own.features(FeatureLevel.maps)(batch).requires_grad
+
+
+def test_teachers_are_in_evaluation_mode(make_classifier: MakeClassifier, split: Split) -> None:
+    classifier = make_classifier("mlp-8").train()
+    TeacherOutputs([classifier], split, always_new=False)
+    assert not any(module.training for module in classifier.modules())
+
+
+@pytest.mark.parametrize("always_new", [False, True])
+def test_several_teachers_are_averaged_at_the_temperature_asked_for(
+    always_new: bool, three: list[Classifier], split: Split, batch: Batch
 ) -> None:
-    ours = distil(4, 0)(student, batch).loss
-    torch.testing.assert_close(ours, from_labels(student, batch).loss)
+    own = TeacherOutputs(three, split, always_new)
+    for temperature in (1.0, 4.0, None):
+        expected = average_logits(three, batch.images, temperature).detach()
+        torch.testing.assert_close(own.logits(temperature)(batch), expected)
 
 
-def test_gradients_at_high_temperature_approach_logit_matching() -> None:
-    """Hinton et al. 2015, equation 4: for T far above the logits, T^2 * dKL/dz = (z - v) / classes, both centred."""
-    z, v = (torch.randn(4, 10, dtype=torch.double) for _ in range(2))
-    z.requires_grad_()
-    (soft_target_loss(z, v, 1e4) * len(z)).backward()
-    centred = (z - z.mean(1, keepdim=True)) - (v - v.mean(1, keepdim=True))
-    torch.testing.assert_close(z.grad, centred.detach() / 10, rtol=1e-2, atol=1e-4)
+def test_features_of_several_teachers_are_refused(three: list[Classifier], split: Split) -> None:
+    with pytest.raises(ValueError, match="too many values"):
+        TeacherOutputs(three, split, always_new=False).features(FeatureLevel.penultimate)
 
 
-def test_teacher_is_not_trained(distil: Distil, teacher: Network, student: Network, batch: Batch) -> None:
-    distil(4, 0.9)(student, batch).backward()
-    assert all(parameter.grad is None for parameter in teacher.parameters())
+class TestAverages:
+    @pytest.mark.parametrize("temperature", [1.0, 4.0])
+    def test_are_of_softened_probabilities(self, three: list[Classifier], batch: Batch, temperature: float) -> None:
+        averaged = (average_logits(three, batch.images, temperature) / temperature).softmax(dim=1)
+        expected = torch.stack([(each(batch.images) / temperature).softmax(dim=1) for each in three]).mean(dim=0)
+        torch.testing.assert_close(averaged, expected)
+
+    def test_are_of_logits_without_a_temperature(self, three: list[Classifier], batch: Batch) -> None:
+        expected = torch.stack([each(batch.images) for each in three]).mean(dim=0)
+        torch.testing.assert_close(average_logits(three, batch.images, None), expected)
 
 
-def test_each_cached_row_belongs_to_its_picture_under_shuffling(
-    teacher: Network, mnist: Dataset, mnist_slice: Split
+@pytest.mark.parametrize(
+    ("spec", "level", "shape"),
+    [
+        ("cnn-6", FeatureLevel.maps, (32, 6, 4, 4)),
+        ("cnn-6", FeatureLevel.penultimate, (32, 128)),
+        ("cnn-6", FeatureLevel.logits, (32, 10)),
+        ("mlp-20-12", FeatureLevel.penultimate, (32, 12)),
+        ("mlp-20-12", FeatureLevel.logits, (32, 10)),
+    ],
+)
+def test_features_are_read_at_their_level(
+    spec: str, level: FeatureLevel, shape: tuple[int, ...], make_classifier: MakeClassifier, batch: Batch
 ) -> None:
-    cached = cached_teacher(teacher, mnist_slice, mnist.normalisation)
-    live = live_teacher(teacher)
-    random = torch.Generator().manual_seed(5)
-    for _epoch in range(2):
-        for shuffled in batches(mnist_slice, 64, mnist.normalisation, random):
-            torch.testing.assert_close(cached(shuffled), live(shuffled))
-
-
-def test_shuffling_gives_another_order_in_every_epoch(mnist: Dataset, mnist_slice: Split) -> None:
-    random = torch.Generator().manual_seed(5)
-    first, second = (torch.cat([b.index for b in batches(mnist_slice, 64, mnist.normalisation, random)]) for _ in "ab")
-    assert not torch.equal(first, second)
-
-
-def test_alpha_0_trains_the_very_weights_that_labels_alone_train(
-    distil: Distil, mnist: Dataset, mnist_slice: Split
-) -> None:
-    weights = []
-    for objective in (from_labels, distil(4, 0)):
-        torch.manual_seed(0)
-        network = build(parse_spec("mlp-16"))
-        training = Training(network, objective, mnist_slice, mnist.normalisation, TrainingSettings(epochs=1))
-        training.run_epoch(Silent())
-        weights.append(torch.cat([parameter.flatten() for parameter in network.parameters()]))
-    assert torch.equal(*weights)
+    features = make_classifier(spec).forward_features(batch.images)
+    assert read_features(level, features).shape == shape

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,9 +28,16 @@ from kd_cli.evaluation.quality import Bin, Disagreement, Opinion
 from kd_cli.evaluation.statistics import Difference
 from kd_cli.training.callbacks import EpochResult
 
+Changed = TypeVar("Changed")
+
 WHERE = {"dataset": "some-data", "device": "cpu", "device_name": "cpu (1 thread)"}
 CLASSES = ("cat", "dog", "owl")
 CONFUSION = ((8, 2, 0), (1, 9, 0), (0, 3, 7))
+
+
+def changed(result: Changed, **changes: Any) -> Changed:
+    """A result with other values in some of its fields."""
+    return dataclasses.replace(result, **changes)  # type: ignore[type-var]
 
 
 def training_result(**changes: Any) -> TrainingResult:
@@ -53,7 +60,7 @@ def training_result(**changes: Any) -> TrainingResult:
         train_seconds=2.5,
         history=(EpochResult(1, 1.25, 0.87, 130, 1.2), EpochResult(2, 0.75, 0.921, 79, 1.3)),
     )
-    return dataclasses.replace(result, **changes)
+    return changed(result, **changes)
 
 
 def ensemble_result(size: int = 3) -> EnsembleResult:
@@ -96,13 +103,13 @@ def evaluated_model(role: str = "teacher", **changes: Any) -> EvaluatedModel:
         parameters=1234,
         disagreements=None if role == "teacher" else (disagreement,),
     )
-    return dataclasses.replace(model, **changes)
+    return changed(model, **changes)
 
 
 def evaluation_result(**changes: Any) -> EvaluationResult:
     """A teacher and a student on 30 images."""
     models = (evaluated_model("teacher"), evaluated_model("student"))
-    return dataclasses.replace(EvaluationResult(**WHERE, test_images=30, classes=CLASSES, models=models), **changes)
+    return changed(EvaluationResult(**WHERE, test_images=30, classes=CLASSES, models=models), **changes)
 
 
 def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel:
@@ -122,14 +129,14 @@ def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel
         size_bytes=271_144 if teacher else 407_080,
         accuracy=0.99 if teacher else 0.985,
     )
-    return dataclasses.replace(model, **changes)
+    return changed(model, **changes)
 
 
 def benchmark_result(**changes: Any) -> BenchmarkResult:
     """A teacher and a student that is twice as fast."""
     models = (benchmarked_model("teacher"), benchmarked_model("student"))
     result = BenchmarkResult(**WHERE, threads=1, latency_threads=1, models=models, student_speedup=2.0)
-    return dataclasses.replace(result, **changes)
+    return changed(result, **changes)
 
 
 BETTER = Difference(0.002, (0.0008, 0.0032), 0.01, 0.02, "better")
@@ -156,7 +163,7 @@ def cell_result(method: str = "labels", accuracies: Sequence[float] = (0.98, 0.9
         std={name: float(np.std(own, ddof=1)) if len(own) > 1 else None for name, own in values.items()},
         difference=None if method == "labels" else BETTER,
     )
-    return dataclasses.replace(cell, **changes)
+    return changed(cell, **changes)
 
 
 def comparison_result(cells: Sequence[CellResult] = (), **changes: Any) -> ComparisonResult:
@@ -175,7 +182,7 @@ def comparison_result(cells: Sequence[CellResult] = (), **changes: Any) -> Compa
         failed=(),
         refused=(),
     )
-    return dataclasses.replace(result, **changes)
+    return changed(result, **changes)
 
 
 def prediction(*ranking: int, correct: bool | None = None) -> Prediction:
@@ -198,7 +205,7 @@ def image_prediction(file: str = "a.png", **changes: Any) -> ImagePrediction:
         preprocessed=None,
         seen=np.zeros((28, 28), np.uint8),
     )
-    return dataclasses.replace(image, **changes)
+    return changed(image, **changes)
 
 
 def failed_prediction(file: str = "broken.png") -> ImagePrediction:
@@ -214,4 +221,4 @@ def prediction_result(*images: ImagePrediction, **changes: Any) -> PredictionRes
         for role, architecture, method in (("teacher", "cnn-32", "labels"), ("student", "mlp-128", "kd"))
     )
     result = PredictionResult(**WHERE, models=models, images=images or (image_prediction(),), accuracy=None)
-    return dataclasses.replace(result, **changes)
+    return changed(result, **changes)

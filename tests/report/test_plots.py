@@ -1,303 +1,167 @@
-"""Pictures of results: they show what ``--json`` prints, and what cannot be drawn is refused before the work."""
+"""What holds for every plot: it can be read without colour, has units, and cannot fail after the work."""
 
-import io
-import json
+import logging
+import os
 import subprocess
 import sys
-from contextlib import redirect_stdout
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
 
-from kd_cli import plots, plots_quality
-from kd_cli.cli import main
-from kd_cli.data import CLASSES
-from kd_cli.report import Result
-from kd_cli.settings import Cost, DatasetName
-from tests.conftest import CommandLine
+from kd_cli.config import KdError
+from kd_cli.report import plots
+from kd_cli.report.plots_benchmark import draw_benchmark
+from kd_cli.report.plots_comparison import draw_comparison
+from kd_cli.report.plots_evaluation import draw_evaluation
+from kd_cli.report.plots_training import draw_training
+from tests.report import results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-pytest.importorskip("matplotlib", reason="pictures need the extra 'plot'")
+pytest.importorskip("matplotlib", reason="plots need the extra 'plot'")
 
-DIGITS = ("--dataset", "digits")
-SHORT = (*DIGITS, "--epochs", "2")
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "train-teacher": ("train-teacher", *SHORT, "--arch", "cnn-2"),
-    "distill": ("distill", *SHORT, "--student", "mlp-8"),
-    "evaluate": ("evaluate", *DIGITS),
-    "benchmark": ("benchmark", *DIGITS),
-    "compare": ("compare", *SHORT, "--students", "mlp-4,mlp-8", "--seeds", "2", "--jobs", "1"),
+PLOTS: dict[str, tuple[Callable[[Any], "Figure"], Any]] = {
+    "training": (draw_training, results.training_result()),
+    "ensemble": (draw_training, results.ensemble_result()),
+    "evaluation": (draw_evaluation, results.evaluation_result()),
+    "benchmark": (draw_benchmark, results.benchmark_result()),
+    "comparison": (draw_comparison, results.comparison_result()),
 }
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands work, and leave their pictures."""
-    return tmp_path_factory.mktemp("results")
+@pytest.mark.parametrize("name", PLOTS)
+class TestEveryPlot:
+    def test_names_the_data_set_and_the_device(self, name: str) -> None:
+        draw, result = PLOTS[name]
+        title = draw(result).get_suptitle()
+        assert "some-data" in title
+        assert "cpu (1 thread)" in title
 
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> dict[str, Result]:
-    """What each command prints for a program that reads it."""
-    found: dict[str, Result] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for name, command in COMMANDS.items():
-            out = io.StringIO()
-            with redirect_stdout(out):
-                assert main([*command, "--json", "--plot", f"{name}.svg"]) == 0
-            found[name] = json.loads(out.getvalue())
-    return found
-
-
-def draw(name: str, result: Result) -> "Figure":
-    if name in ("train-teacher", "distill"):
-        return plots.draw_training(result)
-    if name == "evaluate":
-        return plots_quality.draw_evaluation(result)
-    return plots.draw_benchmark(result) if name == "benchmark" else plots.draw_comparison(result)
-
-
-def axes_of(figure: "Figure") -> list[Any]:
-    """The figure's axes, untyped: what they hold depends on what was drawn."""
-    return figure.axes
-
-
-def points(axes: Any, number: int = 0) -> tuple[list[float], list[float]]:
-    x, y = axes.get_lines()[number].get_data()
-    return list(x), list(y)
-
-
-def percent(shares: list[float]) -> list[float]:
-    return [100 * share for share in shares]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-class TestEveryPicture:
-    def test_can_be_drawn_from_the_printed_json_alone(
-        self, results: dict[str, Result], folder: Path, tmp_path: Path, name: str
-    ) -> None:
-        plots.save(tmp_path / "again.svg", partial(draw, name), results[name])
-        assert (tmp_path / "again.svg").read_bytes() == (folder / f"{name}.svg").read_bytes()
-
-    def test_names_the_data_set_and_the_device(self, results: dict[str, Result], name: str) -> None:
-        title = draw(name, results[name]).get_suptitle()
-        assert "digits" in title
-        assert results[name]["device_name"] in title
-
-    def test_gives_the_unit_of_every_axis(self, results: dict[str, Result], name: str) -> None:
-        units = ("(%)", "(ms)", "(nats)", "(MACs)", "(count)", "(class)", "(passes over the training pictures)")
-        figure = draw(name, results[name])
-        labels = [label for axes in axes_of(figure) for label in (axes.get_xlabel(), axes.get_ylabel()) if label]
+    def test_gives_the_unit_of_every_axis(self, name: str) -> None:
+        units = ("(%)", "(ms)", "(nats)", "(MACs)", "(count)", "(class)", "(passes over the training images)")
+        draw, result = PLOTS[name]
+        labels = [label for axes in draw(result).axes for label in (axes.get_xlabel(), axes.get_ylabel()) if label]
         assert labels
         assert [label for label in labels if not any(unit in label for unit in units)] == []
 
-    def test_tells_lines_apart_without_colour(self, results: dict[str, Result], name: str) -> None:
-        for axes in axes_of(draw(name, results[name])):
-            handles, _ = axes.get_legend_handles_labels()
+    def test_tells_lines_apart_without_colour(self, name: str) -> None:
+        draw, result = PLOTS[name]
+        for axes in draw(result).axes:
+            handles: list[Any] = axes.get_legend_handles_labels()[0]
             lines = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]
             looks = [(line.get_marker(), line.get_linestyle()) for line in lines]
             assert len(set(looks)) == len(looks)
 
-
-class TestTraining:
-    @pytest.mark.parametrize("name", ["train-teacher", "distill"])
-    def test_shows_loss_and_accuracy_of_every_epoch(self, results: dict[str, Result], name: str) -> None:
-        history = results[name]["history"]
-        loss, accuracy = axes_of(plots.draw_training(results[name]))
-        assert points(loss) == ([1, 2], [epoch["loss"] for epoch in history])
-        assert points(accuracy) == ([1, 2], percent([epoch["accuracy"] for epoch in history]))
-
-    def test_shows_every_member_of_an_ensemble(self, results: dict[str, Result]) -> None:
-        member = results["train-teacher"]
-        members = [member | {"seed": seed} for seed in range(3)]
-        for axes in axes_of(plots.draw_training(member | {"members": members})):
-            assert axes.get_legend_handles_labels()[1] == ["seed 0", "seed 1", "seed 2"]
-
-    def test_gives_a_loss_without_unit_none(self, results: dict[str, Result]) -> None:
-        loss = axes_of(plots.draw_training(results["distill"] | {"method": "rkd"}))[0]
-        assert "rkd (no unit)" in loss.get_ylabel()
-
-
-class TestEvaluation:
-    def test_writes_every_count_into_the_confusion_matrix(self, results: dict[str, Result]) -> None:
-        models = results["evaluate"]["models"]
-        for axes, model in zip(axes_of(plots_quality.draw_evaluation(results["evaluate"])), models, strict=False):
-            written = {text.get_position(): int(text.get_text().replace(",", "")) for text in axes.texts}
-            expected = {
-                (j, i): count for i, row in enumerate(model["confusion"]) for j, count in enumerate(row) if count
-            }
-            assert written == expected
-
-    def test_shades_errors_alone_and_by_one_scale_for_all_networks(self, results: dict[str, Result]) -> None:
-        matrices = [axes.get_images()[0] for axes in axes_of(plots_quality.draw_evaluation(results["evaluate"]))[:2]]
-        assert matrices[0].get_clim() == matrices[1].get_clim()
-        for matrix, model in zip(matrices, results["evaluate"]["models"], strict=True):
-            shades = matrix.get_array()
-            assert shades.diagonal().tolist() == [0] * 10
-            assert int(shades.sum()) == model["error_count"]
-
-    def test_shows_the_bins_that_have_pictures_and_how_many(self, results: dict[str, Result]) -> None:
-        figure = plots_quality.draw_evaluation(results["evaluate"])
-        for number, model in enumerate(results["evaluate"]["models"]):
-            bins = [each for each in model["calibration"] if each["count"]]
-            reliability, counts = axes_of(figure)[2 + number], axes_of(figure)[4 + number]
-            confidence, right = points(reliability, 1)
-            assert confidence == percent([each["confidence"] for each in bins])
-            assert right == percent([each["accuracy"] for each in bins])
-            assert [bar.get_height() for bar in counts.patches] == [each["count"] for each in bins]
-            assert [bar.get_hatch() for bar in counts.patches] == ["///"] * len(bins)
-
-    @pytest.mark.parametrize("dataset", [DatasetName.fashion_mnist, DatasetName.kmnist])
-    def test_names_classes_where_the_font_has_their_letters(
-        self, results: dict[str, Result], dataset: DatasetName, recwarn: pytest.WarningsRecorder
-    ) -> None:
-        figure = plots_quality.draw_evaluation(results["evaluate"] | {"classes": list(CLASSES[dataset])})
+    def test_keeps_its_legend_outside_the_axes(self, name: str) -> None:
+        draw, result = PLOTS[name]
+        figure = draw(result)
         figure.draw_without_rendering()
-        labels = tuple(label.get_text() for label in axes_of(figure)[0].get_yticklabels())
-        assert labels in (CLASSES[dataset], CLASSES[DatasetName.mnist])
-        assert not recwarn.list
-
-    def test_of_a_perfect_network_alone_can_be_drawn(self, results: dict[str, Result]) -> None:
-        perfect: dict[str, Any] = results["evaluate"]["models"][0] | {
-            "confusion": [[50 if i == j else 0 for j in range(10)] for i in range(10)],
-            "calibration": [{"low": 14 / 15, "high": 1.0, "count": 500, "confidence": 1.0, "accuracy": 1.0}],
-        }
-        plots_quality.draw_evaluation(results["evaluate"] | {"models": [perfect]}).draw_without_rendering()
-
-
-class TestBenchmark:
-    def test_shows_accuracy_against_both_costs_side_by_side(self, results: dict[str, Result]) -> None:
-        latency, macs = axes_of(plots.draw_benchmark(results["benchmark"]))
-        for container, shown, model in zip(
-            latency.containers, macs.get_lines(), results["benchmark"]["models"], strict=True
-        ):
-            accuracy, p50 = 100 * model["accuracy"], model["latency_ms"]["p50"]
-            assert container[0].get_xydata().tolist() == [[p50, accuracy]]
-            (bar,) = container[2][0].get_segments()
-            assert bar[:, 0].tolist() == pytest.approx([p50, model["latency_ms"]["p95"]])
-            assert shown.get_xydata().tolist() == [[model["macs"], accuracy]]
-
-    def test_starts_costs_at_zero(self, results: dict[str, Result]) -> None:
-        assert [axes.get_xlim()[0] for axes in axes_of(plots.draw_benchmark(results["benchmark"]))] == [0, 0]
-
-    def test_names_parameters_beside_the_macs(self, results: dict[str, Result]) -> None:
-        (legend,) = plots.draw_benchmark(results["benchmark"]).legends
-        for text, model in zip(legend.get_texts(), results["benchmark"]["models"], strict=True):
-            assert f"{model['parameters']:,} parameters" in text.get_text()
-
-
-class TestComparison:
-    def test_shows_means_and_standard_deviations(self, results: dict[str, Result]) -> None:
-        cells = results["compare"]["cells"]
-        (axes,) = axes_of(plots.draw_comparison(results["compare"]))
-        for container, method in zip(axes.containers, ("labels", "kd"), strict=True):
-            own = [cell for cell in cells if cell["method"] == method]
-            assert container[0].get_ydata().tolist() == percent([cell["mean"]["accuracy"] for cell in own])
-            ends = [segment[:, 1].tolist() for segment in container[2][0].get_segments()]
-            for (low, high), cell in zip(ends, own, strict=True):
-                assert high - low == pytest.approx(200 * cell["std"]["accuracy"])
-
-    @pytest.mark.parametrize("cost", list(Cost))
-    def test_keeps_methods_near_the_cost_of_their_student(self, results: dict[str, Result], cost: Cost) -> None:
-        cells = results["compare"]["cells"]
-        (axes,) = axes_of(plots.draw_comparison(results["compare"], cost))
-        costs = sorted({cell[cost.value] for cell in cells})
-        assert axes.get_xticks().tolist() == costs
-        for container in axes.containers:
-            for x, own in zip(container[0].get_xdata(), costs, strict=True):
-                assert min(costs, key=lambda each: abs(each - x)) == own
-
-    def test_one_run_of_one_student_can_be_drawn(self, results: dict[str, Result]) -> None:
-        cell = results["compare"]["cells"][0] | {"std": {"accuracy": None}}
-        plots.draw_comparison(results["compare"] | {"cells": [cell]}).draw_without_rendering()
-
-    def test_students_of_nearly_the_same_cost_keep_their_names(self, results: dict[str, Result]) -> None:
-        cells = results["compare"]["cells"]
-        close = [
-            cell | {"student": name, "macs": macs}
-            for cell, name, macs in zip(
-                cells, ("mlp-8", "cnn-1", "mlp-9", "cnn-2"), (1000, 1010, 1010, 9000), strict=True
-            )
-        ]
-        (axes,) = axes_of(plots.draw_comparison(results["compare"] | {"cells": close}))
-        labels = [label.get_text() for label in axes.get_xticklabels()]
-        assert labels == ["1,000\nmlp-8", "\n\n1,010\ncnn-1, mlp-9", "9,000\ncnn-2"]
-
-
-@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf", ".PNG"])
-def test_the_ending_decides_the_format(results: dict[str, Result], tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"picture{ending}"
-    plots.save(path, plots.draw_training, results["distill"])
-    assert path.read_bytes().startswith(MAGIC[ending.lower()])
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+        assert [axes.get_legend() for axes in figure.axes] == [None] * len(figure.axes)
+        for legend in figure.legends:
+            boxes = [axes.get_tightbbox() for axes in figure.axes]
+            assert not any(box and box.overlaps(legend.get_window_extent()) for box in boxes)
 
 
 @pytest.mark.parametrize("ending", MAGIC)
-def test_the_same_result_gives_the_same_bytes(results: dict[str, Result], tmp_path: Path, ending: str) -> None:
-    first, second = (tmp_path / f"{name}{ending}" for name in ("first", "second"))
+def test_the_ending_decides_the_format_and_the_same_result_gives_the_same_bytes(tmp_path: Path, ending: str) -> None:
+    first, second = (tmp_path / f"{stem}{ending}" for stem in ("first", "second"))
     for path in (first, second):
-        plots.save(path, plots.draw_benchmark, results["benchmark"])
+        plots.save(path, *PLOTS["comparison"])
+    assert first.read_bytes().startswith(MAGIC[ending])
     assert first.read_bytes() == second.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [first, second]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def test_an_ending_in_capitals_is_the_same_ending(tmp_path: Path) -> None:
+    plots.require_ready(tmp_path / "plot.PNG")
+    plots.save(tmp_path / "plot.PNG", *PLOTS["benchmark"])
+    assert (tmp_path / "plot.PNG").read_bytes().startswith(MAGIC[".png"])
+
+
+def test_no_plot_is_drawn_where_none_was_asked_for() -> None:
+    plots.require_ready(None)
+    plots.save(None, Mock(side_effect=AssertionError("it was drawn")), None)
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("picture.xyz", "ends in .png, .svg, .pdf"),
-        ("picture", "ends in .png, .svg, .pdf"),
-        ("file/picture.png", "cannot write file/picture.png"),
+        ("plot.xyz", "ends in .png, .svg, .pdf"),
+        ("plot", "ends in .png, .svg, .pdf"),
+        (".", "ends in .png, .svg, .pdf"),
+        ("", "ends in .png, .svg, .pdf"),
+        ("/", "ends in .png, .svg, .pdf"),
+        ("file/plot.png", "cannot write file/plot.png"),
         ("folder.png", "it is a folder"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_before_the_work(
-    kd: CommandLine, name: str, target: str, message: str, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, message: str
 ) -> None:
-    monkeypatch.setattr("kd_cli.data.load", Mock(side_effect=AssertionError("the work began")))
+    monkeypatch.chdir(tmp_path)
     Path("file").write_text("no folder")
     Path("folder.png").mkdir()
-    code, out, error = kd(*COMMANDS[name], "--plot", target)
-    assert (code, out, error.count("\n")) == (1, "", 1)
-    assert message in error
+    with pytest.raises(KdError, match=message) as caught:
+        plots.require_ready(Path(target))
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_missing_matplotlib_is_named_before_the_work(
-    kd: CommandLine, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kd_cli.data.load", Mock(side_effect=AssertionError("the work began")))
+def test_missing_matplotlib_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    code, out, error = kd(*COMMANDS[name], "--plot", "picture.png")
-    assert (code, out) == (1, "")
-    assert error == "kd: --plot needs matplotlib: pip install 'kd-cli[plot]'\n"
-    assert not Path("picture.png").exists()
+    with pytest.raises(KdError) as caught:
+        plots.require_ready(tmp_path / "plot.png")
+    assert str(caught.value) == "--plot needs matplotlib: pip install 'kd-cli[plot]'"
+    assert isinstance(caught.value.__cause__, ImportError)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_that_cannot_be_written_in_the_end_is_one_line_after_the_result(
-    kd: CommandLine, monkeypatch: pytest.MonkeyPatch
+def test_a_plot_that_cannot_be_written_in_the_end_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail = Mock(side_effect=OSError(28, "No space left on device"))
-    Path("old.png").write_bytes(b"old")
-    monkeypatch.setattr("os.replace", fail)
-    code, out, error = kd("evaluate", *DIGITS, "--plot", "old.png")
-    assert code == 1
-    assert "Quality on digits" in out
-    assert error == "kd: cannot write old.png: No space left on device; choose another place or free some space\n"
-    assert Path("old.png").read_bytes() == b"old"
+    path = tmp_path / "old.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr("os.replace", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(KdError, match="No space left on device"):
+        plots.save(path, *PLOTS["training"])
+    assert path.read_bytes() == b"old"
 
 
-def test_matplotlib_is_imported_only_for_a_picture_and_pyplot_never(tmp_path: Path) -> None:
+def run_python(program: str, **environment: str) -> str:
+    """What a program prints on stderr."""
+    own = os.environ | environment
+    return subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True, check=True).stderr
+
+
+def test_matplotlib_is_quiet_where_it_has_no_folder_for_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
     program = (
-        "import sys; from kd_cli.cli import main; command = ['evaluate', '--dataset', 'digits'];"
-        "assert main(command) == 0; assert 'matplotlib' not in sys.modules;"
-        "assert main([*command, '--plot', 'picture.png']) == 0; assert 'matplotlib.pyplot' not in sys.modules"
+        "from pathlib import Path; from kd_cli.report import plots;"
+        f"plots.require_ready(Path({str(tmp_path / 'plot.png')!r}));"
+        "import matplotlib; matplotlib.get_cachedir()"
     )
-    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    assert run_python(program, MPLCONFIGDIR=str(tmp_path / "file" / "folder")) == ""
+
+
+def test_a_table_does_not_import_matplotlib_and_a_plot_does_not_import_pyplot(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.report import results;"
+        "from kd_cli.report import plots, plots_benchmark, plots_comparison, plots_evaluation, plots_training;"
+        "from kd_cli.report.benchmark import print_benchmark;"
+        "result = results.benchmark_result(); print_benchmark(result); assert 'matplotlib' not in sys.modules;"
+        f"plots.save(Path({str(tmp_path / 'plot.png')!r}), plots_benchmark.draw_benchmark, result);"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    run_python(program, PYTHONPATH=str(Path(__file__).parents[2]))
+
+
+@pytest.fixture(autouse=True)
+def _keep_log_level() -> Any:
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    yield
+    log.setLevel(before)

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape as escape
 from pathlib import Path
@@ -11,32 +12,46 @@ from pathlib import Path
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from kd_cli.checkpoint import Checkpoint
-from kd_cli.predict import Picture
-from kd_cli.settings import Role
-
-Measure = tuple[str, Sequence[str], Sequence[float] | None]
-"""A row of `side_by_side`: its name, what to write of teacher and student, and what to draw."""
+from kd_cli.config import Role
+from kd_cli.digits.mnist_format import Image28
+from kd_cli.networks.checkpoint import Checkpoint
 
 
-def style() -> None:
+@dataclass(frozen=True)
+class Measure:
+    """A row of `side_by_side`.
+
+    Attributes:
+        name: what was measured.
+        texts: what to write of teacher and student.
+        values: lengths of bars, which begin at 0; without any there are no bars.
+        scale: a word for what the values are; all rows with the same word have one scale, so their bars compare.
+    """
+
+    name: str
+    texts: Sequence[str]
+    values: Sequence[float] = ()
+    scale: str = ""
+
+
+def add_style() -> None:
     """Bring the style sheet to the page."""
-    st.html(f"<style>{_sheet()}</style>")
+    st.html(f"<style>{_read_sheet()}</style>")
 
 
 @cache
-def _sheet() -> str:
+def _read_sheet() -> str:
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
 @cache
-def icon() -> Image.Image:
+def draw_icon() -> Image.Image:
     """The tab's icon, a large dot and a small one. One of Streamlit's own would be fetched from another server."""
-    picture = Image.new("RGBA", (64, 64))
-    draw = ImageDraw.Draw(picture)
+    icon = Image.new("RGBA", (64, 64))
+    draw = ImageDraw.Draw(icon)
     draw.ellipse((2, 2, 46, 46), fill="#3b82c4")
     draw.ellipse((38, 38, 62, 62), fill="#c8682f")
-    return picture
+    return icon
 
 
 def as_markdown(text: str) -> str:
@@ -44,16 +59,16 @@ def as_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~:$&-])", r"\\\1", text)
 
 
-def image(picture: Picture, alt: str, side: int) -> str:
-    """A 28x28 picture, its pixels visible, ``side`` wide on the page."""
+def image(pixels: Image28, alt: str, side: int) -> str:
+    """A 28x28 image, its pixels visible, ``side`` wide on the page."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "PNG")
     content = base64.b64encode(file.getvalue()).decode()
     return f'<img class="kd-pixels" src="data:image/png;base64,{content}" alt="{escape(alt)}" width="{side}">'
 
 
-def bars(title: str, values: Sequence[tuple[str, float]], role: Role, note: str = "") -> str:
-    """Shares, from 0 to 1, as a table whose cells are bars; the largest stands out."""
+def probabilities(title: str, values: Sequence[tuple[str, float]], role: Role, note: str = "") -> str:
+    """Probabilities of classes as a table whose cells are bars; the largest stands out."""
     most = max(range(len(values)), key=lambda i: values[i][1])
     rows = "".join(
         f'<tr{" class=kd-most" if i == most else ""}><th scope="row">{escape(name)}</th>'
@@ -71,9 +86,9 @@ def bars(title: str, values: Sequence[tuple[str, float]], role: Role, note: str 
 def verdict(teacher: str, student: str) -> str:
     """Whether teacher and student agree, in a line."""
     if teacher == student:
-        return f'<p class="kd-verdict">Both read <strong>{escape(teacher)}</strong>.</p>'
+        return f'<p class="kd-verdict">Both predict <strong>{escape(teacher)}</strong>.</p>'
     return (
-        f'<p class="kd-verdict kd-differ">They disagree: the teacher reads <strong>{escape(teacher)}</strong>, '
+        f'<p class="kd-verdict kd-differ">They disagree: the teacher predicts <strong>{escape(teacher)}</strong>, '
         f"the student <strong>{escape(student)}</strong>.</p>"
     )
 
@@ -85,10 +100,11 @@ def sources(checkpoints: Iterable[Checkpoint]) -> str:
 
 def _source(checkpoint: Checkpoint) -> str:
     about = checkpoint.metadata
+    trained = escape(f"trained on {about.data.name} with {about.method}")
     origin = " (ships with kd)" if checkpoint.shipped else ""
     return (
-        f"<li>{about.role.value.capitalize()} <strong>{escape(about.architecture)}</strong>, trained on "
-        f"{about.dataset.value} by {escape(about.method)}: <code>{escape(str(checkpoint.path))}</code>{origin}</li>"
+        f"<li>{about.role.value.capitalize()} <strong>{escape(about.architecture)}</strong>, {trained}: "
+        f"<code>{escape(str(checkpoint.path))}</code>{origin}</li>"
     )
 
 
@@ -108,17 +124,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def side_by_side(columns: Sequence[str], rows: Sequence[Measure], caption: str) -> str:
-    """Teacher and student in columns: each thing measured as text and, where one can be drawn, as a bar."""
+    """Teacher and student in columns: each measure as text and, where it has values, as a bar."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    longest: dict[str, float] = {}
+    for row in rows:
+        longest[row.scale] = max(longest.get(row.scale, 0), *row.values, 0)
     body = []
-    for name, texts, values in rows:
-        most = max(values or [0]) or 1
-        bars = [f'<div class="kd-bar" style="width:{100 * value / most:.1f}%"></div>' for value in values or []]
+    for row in rows:
+        bars = [
+            f'<div class="kd-bar" style="width:{100 * value / (longest[row.scale] or 1):.1f}%"></div>'
+            for value in row.values
+        ]
         cells = "".join(
             f'<td class="kd-{role.value}">{escape(text)}{bar}</td>'
-            for role, text, bar in zip(Role, texts, bars or ["", ""], strict=True)
+            for role, text, bar in zip(Role, row.texts, bars or ["", ""], strict=True)
         )
-        body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+        body.append(f'<tr><th scope="row">{escape(row.name)}</th>{cells}</tr>')
     return (
         f'<table class="kd-table"><caption>{escape(caption)}</caption><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table>"
@@ -144,21 +165,32 @@ def signed_bars(rows: Sequence[str], columns: Mapping[str, Sequence[float]]) -> 
     )
 
 
-def confusion(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
-    """Rows are what a picture is, columns what it was taken for; the more often it was mistaken, the darker."""
-    most = max(count for i, row in enumerate(counts) for j, count in enumerate(row) if i != j) or 1
+def count_confused(counts: Sequence[Sequence[int]]) -> int:
+    """The largest count of a confusion matrix beside its diagonal."""
+    return max(count for i, row in enumerate(counts) for j, count in enumerate(row) if i != j)
+
+
+def confusion(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str], darkest: int) -> str:
+    """A confusion matrix. Rows are the labels, columns the predictions; the more images in a cell, the darker it is.
+
+    Args:
+        title: whose it is.
+        counts: of images.
+        classes: their names.
+        darkest: the count that is shown the darkest, the same for matrices side by side.
+    """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
     body = []
     for i, (name, row) in enumerate(zip(classes, counts, strict=True)):
         cells = "".join(
             f'<td class="kd-most">{count}</td>'
             if i == j
-            else f'<td style="background:rgb(200 104 47 / {0.5 * count / most:.2f})">{count or ""}</td>'
+            else f'<td style="background:rgb(200 104 47 / {0.5 * count / (darkest or 1):.2f})">{count or ""}</td>'
             for j, count in enumerate(row)
         )
         body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     return (
         f'<div class="kd-scroll" tabindex="0" role="region" aria-label="Confusion matrix: {escape(title)}">'
-        f'<table class="kd-confusion"><caption>{escape(title)}: row is the label, column what it was read as</caption>'
+        f'<table class="kd-confusion"><caption>{escape(title)}: rows are labels, columns predictions</caption>'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )

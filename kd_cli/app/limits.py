@@ -1,0 +1,19 @@
+"""What a visitor may ask of the server, which all visitors share. The command line has none of these limits."""
+
+UPLOAD_MEGABYTES = 20
+"""Of one image."""
+
+TOTAL_MEGABYTES = 100
+"""Of all images that a visitor uploads: the server keeps them in memory while they are shown."""
+
+MAX_IMAGES = 50
+"""That are uploaded and shown at a time."""
+
+MAX_PARAMETERS = 5_000_000
+"""Of a student that is trained. One of this size takes minutes, and 80 MB while it is trained."""
+
+MAX_EPOCHS = 60
+"""Of a training run."""
+
+MEASURING_SECONDS = 120.0
+"""That a measurement may take. It takes ten where the machine has nothing else to do."""

@@ -1,0 +1,47 @@
+"""A visitor without a browser: the pages run as Streamlit runs them, on the bundled digits."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.app.images import as_png
+
+streamlit = pytest.importorskip("streamlit", reason="the page needs Streamlit: pip install -e '.[app]'")
+testing = pytest.importorskip("streamlit.testing.v1")
+
+Visit = Callable[[str], Any]
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def visit(shipped: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visit]:
+    """Open a page by the name of its room, with the networks that ship: ``visit("samples")``."""
+    monkeypatch.setenv("KD_DATASET", "digits")
+    monkeypatch.setenv("KD_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("KD_MODELS_DIR", str(shipped))
+    streamlit.cache_resource.clear()
+
+    def open_page(name: str) -> Any:
+        script = f"from kd_cli.app import {name}\n{name}.show()"
+        return testing.AppTest.from_string(script, default_timeout=120).run()
+
+    yield open_page
+    streamlit.cache_resource.clear()
+
+
+@pytest.fixture
+def seven() -> bytes:
+    """A 7, thick and black on white, as a PNG file."""
+    pixels = np.full((280, 280), 255, np.uint8)
+    pixels[60:80, 70:200] = 0
+    for row in range(80, 230):
+        right = 200 - (row - 60) * 4 // 10
+        pixels[row, right - 24 : right] = 0
+    return as_png(pixels)

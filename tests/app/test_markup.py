@@ -1,0 +1,62 @@
+import re
+
+import pytest
+
+from kd_cli.app import markup
+from kd_cli.app.markup import Measure
+
+
+def widths(html: str) -> list[float]:
+    return [float(width) for width in re.findall(r"width:([\d.]+)%", html)]
+
+
+def test_bars_of_one_scale_compare_across_rows() -> None:
+    rows = [Measure("small", ["4", "6"], [4, 6], "errors"), Measure("large", ["16", "20"], [16, 20], "errors")]
+    assert widths(markup.side_by_side(["a", "b"], rows, "")) == [20, 30, 80, 100]
+
+
+def test_bars_of_different_scales_do_not() -> None:
+    rows = [Measure("errors", ["4", "8"], [4, 8], "errors"), Measure("bytes", ["50", "100"], [50, 100], "bytes")]
+    assert widths(markup.side_by_side(["a", "b"], rows, "")) == [50, 100, 50, 100]
+
+
+def test_nothing_but_zeros_has_bars_without_length() -> None:
+    assert widths(markup.side_by_side(["a", "b"], [Measure("errors", ["0", "0"], [0, 0], "errors")], "")) == [0, 0]
+
+
+def test_a_measure_without_values_has_no_bars() -> None:
+    assert widths(markup.side_by_side(["a", "b"], [Measure("accuracy", ["99%", "98%"])], "")) == []
+
+
+def test_the_most_probable_class_stands_out() -> None:
+    html = markup.probabilities("Teacher", [("cat", 0.3), ("dog", 0.7)], markup.Role.teacher)
+    assert re.findall(r"class=kd-most><th scope=\"row\">(\w+)", html) == ["dog"]
+    assert widths(html) == [30, 70]
+
+
+def test_the_shade_of_a_confusion_matrix_depends_on_the_scale_that_is_given() -> None:
+    counts = [[9, 1], [2, 8]]
+    shades = [re.findall(r"/ ([\d.]+)\)", markup.confusion("a", counts, ["cat", "dog"], most)) for most in (2, 4)]
+    assert shades == [["0.25", "0.50"], ["0.12", "0.25"]]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        markup.heading("<b>"),
+        markup.verdict("<b>", "<b>"),
+        markup.verdict("<b>", "cat"),
+        markup.table(["<b>"], [["<b>", "<b>"]]),
+        markup.side_by_side(["<b>", "<b>"], [Measure("<b>", ["<b>", "<b>"])], "<b>"),
+        markup.signed_bars(["<b>"], {"<b>": [1.0]}),
+        markup.probabilities("<b>", [("<b>", 1.0)], markup.Role.student, "<b>"),
+        markup.confusion("<b>", [[1]], ["<b>"], 1),
+    ],
+)
+def test_text_is_never_taken_for_html(html: str) -> None:
+    assert "<b>" not in html.lower()
+    assert "&lt;b&gt;" in html.lower()
+
+
+def test_text_says_in_markdown_what_it_says() -> None:
+    assert markup.as_markdown("a_b*c$d.png") == r"a\_b\*c\$d.png"

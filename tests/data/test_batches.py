@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import Tensor
+
+from kd_cli.data.batches import BLOCK, BatchSource
+from kd_cli.data.dataset import Dataset, Split, to_pixels
+
+VARIANTS = pytest.mark.parametrize(
+    "options", [{}, {"augment": True}, {"warp": True}, {"augment": True, "warp": True}], ids=str
+)
+
+
+def order(source: BatchSource) -> Tensor:
+    return torch.cat([batch.index for batch in source.epoch()])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 599, 600, 601, BLOCK + 1, 10**6])
+def test_an_epoch_shows_every_image_once_with_its_label(tiny: Dataset, batch_size: int) -> None:
+    source = BatchSource(tiny.train, batch_size, seed=0)
+    epoch = list(source.epoch())
+    index = torch.cat([batch.index for batch in epoch])
+    assert torch.equal(index.sort().values, torch.arange(len(tiny.train)))
+    assert torch.equal(torch.cat([batch.labels for batch in epoch]), tiny.train.labels[index])
+    assert torch.equal(torch.cat([batch.images for batch in epoch]), to_pixels(tiny.train.images[index]))
+    assert len(epoch) == source.steps_per_epoch
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(64, [64] * 9 + [24]), (600, [600]), (10**6, [600])])
+def test_all_batches_but_the_last_have_the_size_asked_for(tiny: Dataset, batch_size: int, sizes: list[int]) -> None:
+    batches = BatchSource(tiny.train, batch_size, seed=0).epoch()
+    assert [len(batch.labels) for batch in batches] == sizes
+
+
+def test_order_is_another_one_in_each_epoch_and_for_each_seed(tiny: Dataset) -> None:
+    source = BatchSource(tiny.train, 64, seed=0)
+    orders = [order(source), order(source), order(BatchSource(tiny.train, 64, seed=1)), torch.arange(600)]
+    assert len(torch.stack(orders).unique(dim=0)) == 4
+
+
+@VARIANTS
+def test_augmentation_leaves_the_order_as_it_is(tiny: Dataset, options: dict[str, bool]) -> None:
+    plain, augmented = BatchSource(tiny.train, 64, seed=0), BatchSource(tiny.train, 64, seed=0, **options)
+    for _ in range(2):
+        assert torch.equal(order(plain), order(augmented))
+
+
+def test_size_of_the_batches_leaves_order_and_augmentation_as_they_are(tiny: Dataset) -> None:
+    """Blocks are augmented as a whole, so this holds for sizes that divide the block."""
+    small, large = (BatchSource(tiny.train, size, seed=0, augment=True) for size in (64, 128))
+    assert torch.equal(*(torch.cat([batch.images for batch in each.epoch()]) for each in (small, large)))
+
+
+@VARIANTS
+def test_random_numbers_drawn_elsewhere_change_nothing(tiny: Dataset, options: dict[str, bool]) -> None:
+    first = [batch.images for batch in BatchSource(tiny.train, 64, seed=0, **options).epoch()]
+    torch.rand(7)
+    second = [batch.images for batch in BatchSource(tiny.train, 64, seed=0, **options).epoch()]
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("options", [{"augment": True}, {"warp": True}], ids=str)
+def test_augmented_images_are_new_in_every_epoch(options: dict[str, bool]) -> None:
+    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    images[..., 10:18, 10:18] = 255
+    source = BatchSource(Split(images.expand(64, -1, -1, -1), torch.zeros(64)), 64, seed=0, **options)
+    first, second = (batch.images for _ in range(2) for batch in source.epoch())
+    assert not torch.equal(first, second)
+
+
+@VARIANTS
+def test_source_goes_on_from_its_state_as_if_it_had_never_stopped(tiny: Dataset, options: dict[str, bool]) -> None:
+    unbroken = BatchSource(tiny.train, 64, seed=0, **options)
+    list(unbroken.epoch())
+    resumed = BatchSource(tiny.train, 64, seed=5, **options)
+    resumed.load_state_dict(unbroken.state_dict())
+    for ours, theirs in zip(resumed.epoch(), unbroken.epoch(), strict=True):
+        assert torch.equal(ours.index, theirs.index)
+        assert torch.equal(ours.images, theirs.images)

@@ -1,0 +1,117 @@
+"""Predictions as a table, as CSV, and the images that the networks saw."""
+
+import csv
+import io
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from kd_cli.commands.results import Score
+from kd_cli.report.predictions import print_images, print_predictions, print_predictions_csv
+from tests.report.conftest import Printed
+from tests.report.results import changed, failed_prediction, image_prediction, prediction, prediction_result
+
+DEEP = f"{'a-folder/' * 15}7-mine.png"
+MIXED = prediction_result(
+    image_prediction("a.png", label="dog"),
+    failed_prediction("broken.png"),
+    image_prediction("b.png", student=prediction(2, 1), agree=False),
+)
+SCORES = {"teacher": Score(1, 1), "student": Score(1, 2)}
+
+
+def rows(out: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+
+
+class TestTable:
+    def test_ranks_the_classes_of_each_image(self, printed: Printed) -> None:
+        out = printed(print_predictions, MIXED)
+        assert out.splitlines()[0].strip() == "Predictions of networks trained on some-data"
+        assert rows(out) == [
+            ["a.png", "dog 75.0%, owl 18.8%", "dog 75.0%, cat 18.8%", "yes"],
+            ["broken.png", "no prediction", "no prediction", "-"],
+            ["b.png", "dog 75.0%, owl 18.8%", "owl 75.0%, dog 18.8%", "no"],
+        ]
+
+    def test_names_labels_and_accuracy_where_they_were_asked_for(self, printed: Printed) -> None:
+        out = printed(print_predictions, changed(MIXED, accuracy=SCORES))
+        assert [row[-1] for row in rows(out)] == ["dog", "-", "-"]
+        assert "Teacher's accuracy 100.00% (1 of 1 correct)" in out
+        assert "Student's accuracy 50.00% (1 of 2 correct)" in out
+
+    def test_does_not_divide_by_no_labels(self, printed: Printed) -> None:
+        out = printed(print_predictions, changed(MIXED, accuracy={"teacher": Score(0, 0)}))
+        assert "Teacher's accuracy unknown: no image has a label" in out
+
+    def test_keeps_long_paths_whole_in_a_pipe(self, printed: Printed) -> None:
+        (row,) = rows(printed(print_predictions, prediction_result(image_prediction(DEEP))))
+        assert row[0] == DEEP
+
+    @pytest.mark.parametrize("columns", [80, 100, 160])
+    def test_keeps_the_end_of_a_long_path_in_one_line_of_a_terminal(
+        self, printed: Printed, terminal: Callable[[int], None], columns: int
+    ) -> None:
+        terminal(columns)
+        result = prediction_result(image_prediction(DEEP), image_prediction("short.png"))
+        table = [line for line in printed(print_predictions, result).splitlines() if line.startswith("│")]
+        long, short = rows("\n".join(table))
+        assert [len(line) for line in table] == [columns] * 2
+        assert long[0].startswith("…")
+        assert long[0].endswith("/7-mine.png")
+        assert short[0] == "short.png"
+
+    def test_without_any_image_can_be_printed(self, printed: Printed) -> None:
+        assert rows(printed(print_predictions, changed(MIXED, images=()))) == []
+
+
+class TestCsv:
+    def test_has_a_line_for_each_image(self, printed: Printed) -> None:
+        first, broken, last = csv.DictReader(io.StringIO(printed(print_predictions_csv, MIXED)))
+        assert first == {
+            **{"file": "a.png", "error": "", "agree": "yes"},
+            **{"teacher": "dog", "teacher_confidence": "0.750000"},
+            **{"teacher_2": "owl", "teacher_2_confidence": "0.187500"},
+            **{"student": "dog", "student_confidence": "0.750000"},
+            **{"student_2": "cat", "student_2_confidence": "0.187500"},
+        }
+        assert broken == dict.fromkeys(first, "") | {"file": "broken.png", "error": "broken.png is no image"}
+        assert (last["teacher"], last["student"], last["agree"]) == ("dog", "owl", "no")
+
+    def test_has_labels_where_they_were_asked_for(self, printed: Printed) -> None:
+        lines = csv.DictReader(io.StringIO(printed(print_predictions_csv, changed(MIXED, accuracy=SCORES))))
+        assert [line["label"] for line in lines] == ["dog", "", ""]
+
+    def test_of_errors_alone_has_its_header(self, printed: Printed) -> None:
+        (line,) = csv.DictReader(io.StringIO(printed(print_predictions_csv, prediction_result(failed_prediction()))))
+        assert (line["error"], line["teacher"], line["agree"]) == ("broken.png is no image", "", "")
+
+
+class TestImages:
+    SEEN = np.zeros((28, 28), np.uint8)
+    SEEN[0, 0] = SEEN[1, 1] = SEEN[2:4, 2] = 255
+
+    def test_are_drawn_two_rows_to_a_line(self, printed: Printed) -> None:
+        result = prediction_result(image_prediction("a.png", seen=self.SEEN), failed_prediction())
+        lines = printed(print_images, result).splitlines()
+        assert lines[0] == "a.png"
+        assert [line.rstrip() for line in lines[1:3]] == ["▀▄", "  █"]
+        assert [len(line) for line in lines[1:]] == [28] * 14
+
+    def test_are_drawn_in_ascii_where_the_output_has_no_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+        print_images(prediction_result(image_prediction("a.png", seen=self.SEEN)))
+        sys.stdout.flush()
+        assert [line.rstrip() for line in content.getvalue().decode().splitlines()[1:3]] == ["'.", "  #"]
+
+    def test_are_drawn_in_greys_where_the_terminal_has_colours(
+        self, printed: Printed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "truecolor"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        result = prediction_result(image_prediction("a.png", seen=np.full((28, 28), 100, np.uint8)))
+        assert printed(print_images, result).count("38;2;100;100;100;48;2;100;100;100m▀") == 14 * 28
