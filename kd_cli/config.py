@@ -225,3 +225,4 @@ class ReportConfig(Config):
 
     json: bool = option(False, "Print one JSON object instead of tables.")
     plot: Path | None = option(None, "Draw the result there, too: PNG, SVG or PDF.", metavar="FILE")
+    force: bool = option(False, "Replace files that kd did not write.")

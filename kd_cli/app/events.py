@@ -27,7 +27,7 @@ class Progressed:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Evaluated:
     """The accuracy on the test set after an epoch, which ended with this step."""
 
     step: int
@@ -58,7 +58,7 @@ class Failed:
 Outcome = Trained | Measured | Failed
 """How work ends: the last event of every worker."""
 
-Event = Began | Progressed | Tested | Outcome
+Event = Began | Progressed | Evaluated | Outcome
 
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(Event)}
 

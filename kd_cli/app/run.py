@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 import torch
 
-from kd_cli.app.events import Began, Event, Failed, Measured, Progressed, Tested, Trained
+from kd_cli.app.events import Began, Event, Failed, Measured, Progressed, Evaluated, Trained
 from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS
 from kd_cli.app.process import Process
 from kd_cli.app.worker import train
@@ -35,7 +35,7 @@ class Run:
         self.name, self.owner = name, owner
         self.total_steps = self.step = 0
         self.progress: list[Progressed] = []
-        self.tests: list[Tested] = []
+        self.tests: list[Evaluated] = []
         self.result: TrainingResult | None = None
         self.error: str | None = None
         self.stopping = False
@@ -66,7 +66,7 @@ class Run:
             case Progressed():
                 self.progress.append(event)
                 self.step = event.step
-            case Tested():
+            case Evaluated():
                 self.tests.append(event)
                 self.step = event.step
             case Trained():

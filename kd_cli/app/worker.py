@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from kd_cli.app.events import Began, Event, Failed, Measured, Outcome, Progressed, Tested, Trained, encode
+from kd_cli.app.events import Began, Event, Failed, Measured, Outcome, Progressed, Evaluated, Trained, encode
 from kd_cli.commands.benchmark import benchmark
 from kd_cli.commands.distill import distill
 from kd_cli.commands.job import StudentConfig, open_dataset
@@ -125,7 +125,7 @@ class Reporter(Callback):
         """Tell the accuracy on the test set; stop the run if that is wanted."""
         if training.batches.steps_per_epoch < REFRESH:  # too short for `on_progress`
             self.server.tell(Progressed(training.steps_done, epoch.loss, epoch.accuracy))
-        self.server.tell(Tested(training.steps_done, self._measure_accuracy(training.network)))
+        self.server.tell(Evaluated(training.steps_done, self._measure_accuracy(training.network)))
         training.stop_requested = self.server.wants_stop
 
     def _measure_accuracy(self, network: nn.Module) -> float:

@@ -12,7 +12,12 @@ from kd_cli.commands.results import RunMeasures
 from kd_cli.commands.runs import Run
 from kd_cli.files import write_atomically
 
-COMPUTING = ("config.py", "data", "networks", "training", "distillation", "evaluation", "commands/runs.py")
+PACKAGE = Path(__file__).parents[1]
+
+COMPUTING = (
+    *("config.py", "data", "networks", "training", "distillation", "evaluation"),
+    *("commands/job.py", "commands/runs.py"),
+)
 """The parts of the program whose code decides what a run comes to."""
 
 
@@ -61,9 +66,8 @@ class RunStore:
 
 
 @cache
-def source_digest() -> str:
+def source_digest(package: Path = PACKAGE) -> str:
     """A SHA-256 of the code that computes a run: an edited loss must not find the runs of the old one."""
-    package = Path(__file__).parents[1]
     files = [file for part in COMPUTING for file in sorted([package / part, *(package / part).rglob("*.py")])]
     digest = hashlib.sha256()
     for file in files:

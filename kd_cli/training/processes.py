@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from inspect import signature
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -90,10 +91,9 @@ def _carry_out_together(
 
 
 def _shut_down(executor: Executor) -> None:
-    """End an executor's own workers, whatever they are doing, and no other process."""
-    if isinstance(executor, InProcess):
-        return
-    executor.shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]  # loky's
+    """Let go of an executor, and end the workers of one that knows how to; never another process."""
+    kind = "kill_workers" if "kill_workers" in signature(executor.shutdown).parameters else "cancel_futures"
+    executor.shutdown(wait=False, **{kind: True})  # the former is loky's
 
 
 def _start_worker(parent: int) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import streamlit
+from streamlit.testing.v1 import AppTest
 
 from tests.app.images import as_png
-
-streamlit = pytest.importorskip("streamlit", reason="the page needs Streamlit: pip install -e '.[app]'")
-testing = pytest.importorskip("streamlit.testing.v1")
 
 Visit = Callable[[str], Any]
 
@@ -30,7 +29,7 @@ def visit(shipped: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
     def open_page(name: str) -> Any:
         script = f"from kd_cli.app import {name}\n{name}.show()"
-        return testing.AppTest.from_string(script, default_timeout=120).run()
+        return AppTest.from_string(script, default_timeout=120).run()
 
     yield open_page
     streamlit.cache_resource.clear()

@@ -1,6 +1,5 @@
 """The page of ``kd app`` in a real Chromium, as a visitor uses it."""
 
-import io
 import os
 import re
 import subprocess
@@ -10,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from kd_cli.data import Dataset
-from tests import browser, strokes
+from kd_cli.data.dataset import Dataset
+from tests.app import browser, strokes
+from tests.app.images import as_png
 from tests.conftest import DATA_DIR, ROOT
 
-pytest.importorskip("streamlit", reason="the page needs Streamlit: pip install -e '.[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[dev]'")
 CHROMIUM = browser.find_chromium()
 
@@ -28,8 +26,8 @@ pytestmark = [
 
 PAGES = {
     "Draw": "Draw a digit",
-    "Upload": "Upload pictures",
-    "Samples": "Test pictures",
+    "Upload": "Upload images",
+    "Samples": "Test images",
     "Compare": "Teacher and student compared",
     "How it works": "How distillation works",
     "Train": "Distil a student",
@@ -78,11 +76,11 @@ def go_to(page: Any, name: str) -> None:
     page.locator(".kd-sources").wait_for()
 
 
-def read_answer(page: Any) -> list[int]:
-    """What teacher and student made of the last picture on the page, once the page is at rest."""
-    page.locator(browser.ANSWER).last.wait_for()
+def read_predictions(page: Any) -> list[int]:
+    """What teacher and student predict for the last image on the page, once the page is at rest."""
+    page.locator(browser.PREDICTIONS).last.wait_for()
     page.wait_for_function("!document.querySelector('[data-stale=true]')")
-    captions = page.locator(f"{browser.ANSWER} caption").all_inner_texts()[-2:]
+    captions = page.locator(f"{browser.PREDICTIONS} caption").all_inner_texts()[-2:]
     return [int(re.findall(r": (\d)", caption)[0]) for caption in captions]
 
 
@@ -98,9 +96,9 @@ def draw_and_wait(page: Any, stroke: strokes.Stroke) -> None:
 
 
 @pytest.mark.parametrize(("digit", "drawing"), strokes.DRAWN, ids=[str(digit) for digit, _ in strokes.DRAWN])
-def test_a_digit_drawn_with_the_mouse_is_read_right_by_both(page: Any, digit: int, drawing: list[Any]) -> None:
+def test_a_digit_drawn_with_the_mouse_is_predicted_correctly_by_both(page: Any, digit: int, drawing: list[Any]) -> None:
     draw_digit(page, drawing)
-    assert read_answer(page) == [digit, digit]
+    assert read_predictions(page) == [digit, digit]
 
 
 def test_undo_takes_back_the_last_stroke_and_clear_all(page: Any) -> None:
@@ -112,7 +110,7 @@ def test_undo_takes_back_the_last_stroke_and_clear_all(page: Any) -> None:
     page.wait_for_function("seen => document.querySelector('.kd-pixels')?.src === seen", arg=seen)
     page.get_by_role("button", name="Clear").click()
     page.get_by_text("Draw one digit").wait_for()
-    assert page.locator(browser.ANSWER).count() == 0
+    assert page.locator(browser.PREDICTIONS).count() == 0
 
 
 def test_the_buttons_of_the_board_work_by_keyboard(page: Any) -> None:
@@ -139,7 +137,7 @@ def test_a_finger_draws_too(server: tuple[str, Any], chromium: Any) -> None:
         points = [{"x": box["x"] + x * scale, "y": box["y"] + y * scale} for x, y in strokes.DRAWN[8][1][0]]
         for kind, touches in [("touchStart", points[:1]), *(("touchMove", [p]) for p in points[1:]), ("touchEnd", [])]:
             devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
-        assert read_answer(phone) == [7, 7]
+        assert read_predictions(phone) == [7, 7]
         width = phone.evaluate("document.documentElement.scrollWidth")
         assert width <= 390
 
@@ -148,13 +146,7 @@ def test_a_drawing_is_still_there_after_a_look_at_another_page(page: Any) -> Non
     draw_digit(page, strokes.DRAWN[8][1])
     go_to(page, "Upload")
     go_to(page, "Draw")
-    assert read_answer(page) == [7, 7]
-
-
-def png(pixels: np.ndarray[Any, Any]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+    assert read_predictions(page) == [7, 7]
 
 
 def upload(page: Any, **files: bytes) -> None:
@@ -164,36 +156,36 @@ def upload(page: Any, **files: bytes) -> None:
     )
 
 
-def test_uploaded_pictures_are_read_and_bad_ones_get_a_message_each(page: Any, mnist: Dataset) -> None:
-    seven = png(255 - np.kron(mnist.test.images[0].numpy(), np.ones((20, 20), np.uint8)))
-    bomb = png(np.zeros((20_000, 20_000), np.uint8))
-    blank = png(np.full((300, 300), 255, np.uint8))
-    upload(page, seven=seven, text=b"no picture at all", bomb=bomb, blank=blank)
-    for message in ("text.png: it is no PNG", "bomb.png: it has too many pixels", "blank.png is blank"):
+def test_uploaded_images_are_predicted_and_bad_ones_get_a_message_each(page: Any, mnist: Dataset) -> None:
+    seven = as_png(255 - np.kron(mnist.test.images[0].numpy(), np.ones((20, 20), np.uint8)))
+    bomb = as_png(np.zeros((20_000, 20_000), np.uint8))
+    blank = as_png(np.full((300, 300), 255, np.uint8))
+    upload(page, seven=seven, text=b"no image at all", bomb=bomb, blank=blank)
+    for message in ("text.png: it is not a PNG", "bomb.png: it has too many pixels", "blank.png is blank"):
         page.get_by_text(message).wait_for()
-    assert read_answer(page) == [7, 7]
+    assert read_predictions(page) == [7, 7]
     go_to(page, "Draw")
     draw_digit(page, strokes.DRAWN[8][1])
-    assert read_answer(page) == [7, 7]
+    assert read_predictions(page) == [7, 7]
 
 
-def test_a_picture_over_20_mb_gets_a_message_and_the_server_goes_on(page: Any) -> None:
+def test_an_image_over_20_mb_gets_a_message_and_the_server_goes_on(page: Any) -> None:
     upload(page, large=bytes(21 * 2**20))
     page.get_by_text(re.compile("must be 20.0 ?MB or smaller")).wait_for()
     go_to(page, "Draw")
     draw_digit(page, strokes.DRAWN[8][1])
-    assert read_answer(page) == [7, 7]
+    assert read_predictions(page) == [7, 7]
 
 
-def test_samples_on_which_they_disagree_name_different_readings(page: Any) -> None:
+def test_samples_on_which_they_disagree_have_different_predictions(page: Any) -> None:
     go_to(page, "Samples")
-    page.get_by_text("10,000 of 10,000 test pictures").wait_for()
+    page.get_by_text("10,000 of 10,000 test images").wait_for()
     page.get_by_text("Teacher and student disagree").click()
-    page.get_by_text(re.compile(r"^\d+ of 10,000 test pictures")).wait_for()
+    page.get_by_text(re.compile(r"^\d+ of 10,000 test images")).wait_for()
     page.wait_for_function("!document.querySelector('[data-stale=true]')")
-    readings = [re.findall(r"[TS] (\d)", each) for each in page.locator(".kd-grid li").all_inner_texts()]
-    assert readings
-    assert all(teacher != student for teacher, student in readings)
+    predictions = [re.findall(r"[TS] (\d)", each) for each in page.locator(".kd-grid li").all_inner_texts()]
+    assert predictions
+    assert all(teacher != student for teacher, student in predictions)
 
 
 def test_turning_the_temperature_softens_the_targets(page: Any) -> None:
@@ -204,7 +196,7 @@ def test_turning_the_temperature_softens_the_targets(page: Any) -> None:
     page.get_by_text("Probabilities at T = 4.5").wait_for()
 
 
-def test_a_training_is_started_and_stopped_and_its_student_reads_a_drawing(page: Any) -> None:
+def test_a_training_is_started_and_stopped_and_its_student_predicts_a_drawing(page: Any) -> None:
     go_to(page, "Train")
     epochs = page.get_by_label("Epochs")
     epochs.fill("30")
@@ -216,7 +208,7 @@ def test_a_training_is_started_and_stopped_and_its_student_reads_a_drawing(page:
     page.get_by_role("button", name="Try it").click()
     page.get_by_text("student-1.safetensors").wait_for()
     draw_digit(page, strokes.DRAWN[8][1])
-    assert read_answer(page)[0] == 7
+    assert read_predictions(page)[0] == 7
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -232,8 +224,8 @@ def test_axe_finds_no_serious_violation(server: tuple[str, Any], chromium: Any, 
         if name == "Draw":
             draw_digit(page, strokes.DRAWN[0][1])
         elif name == "Upload":
-            upload(page, text=b"no picture at all")
-            page.get_by_text("it is no PNG").wait_for()
+            upload(page, text=b"no image at all")
+            page.get_by_text("it is not a PNG").wait_for()
         else:
             go_to(page, name)
         page.evaluate(AXE.read_text(encoding="utf-8"))

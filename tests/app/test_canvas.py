@@ -2,11 +2,8 @@ import base64
 
 import pytest
 
-from kd_cli.config import KdError
-
-pytest.importorskip("streamlit", reason="the page needs Streamlit: pip install -e '.[app]'")
-
 from kd_cli.app import canvas
+from kd_cli.config import KdError
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from kd_cli.app.events import Began, Event, Failed, Measured, Progressed, Tested, Trained, decode, encode
+from kd_cli.app.events import Began, Event, Failed, Measured, Progressed, Evaluated, Trained, decode, encode
 from tests.report.results import benchmark_result, training_result
 
 
@@ -9,7 +9,7 @@ from tests.report.results import benchmark_result, training_result
     [
         Began(938),
         Progressed(50, 1.5, 0.25),
-        Tested(938, 0.9813),
+        Evaluated(938, 0.9813),
         Trained(training_result()),
         Measured(benchmark_result()),
         Measured(benchmark_result(student_speedup=None)),
@@ -34,9 +34,9 @@ def test_an_event_arrives_as_it_was_sent(event: Event) -> None:
         "[]",
         "{}",
         '{"event": "Nothing"}',
-        '{"event": ["Tested"]}',
-        '{"event": "Tested", "step": 1}',
-        '{"event": "Tested", "step": 1, "accuracy": 1, "more": 1}',
+        '{"event": ["Evaluated"]}',
+        '{"event": "Evaluated", "step": 1}',
+        '{"event": "Evaluated", "step": 1, "accuracy": 1, "more": 1}',
         '{"event": "Trained", "result": 7}',
     ],
 )

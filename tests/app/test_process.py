@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_cli.app.events import Event, Failed, Tested, Trained
+from kd_cli.app.events import Event, Failed, Evaluated, Trained
 from kd_cli.app.process import COMMAND, Process, carry_out
 from kd_cli.app.worker import Work
 from kd_cli.config import KdError
@@ -57,12 +57,12 @@ def is_alive(pid: int) -> bool:
 def test_lines_that_are_no_events_are_ignored() -> None:
     script = r"""
 import sys
-sys.stdout.buffer.write(b'noise\n{\n\xff\n{"event": "Tested", "step": 1, "accuracy": 0.5}\nnoise\n')
+sys.stdout.buffer.write(b'noise\n{\n\xff\n{"event": "Evaluated", "step": 1, "accuracy": 0.5}\nnoise\n')
 sys.stdout.buffer.write(b'{"event": "Failed", "message": "done"}\nnoise\n')
 """
     heard: list[Event] = []
     process = Process(work.succeed, heard.append, python(script))
-    assert hear_all(process, heard) == [Tested(1, 0.5), Failed("done")]
+    assert hear_all(process, heard) == [Evaluated(1, 0.5), Failed("done")]
 
 
 def test_a_worker_whose_work_prints_is_heard() -> None:

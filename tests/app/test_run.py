@@ -8,17 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from kd_cli.app.limits import MAX_EPOCHS
+from kd_cli.app.run import Run, Runs, require_modest
 from kd_cli.commands.job import StudentConfig
 from kd_cli.config import DataConfig, KdError, RunConfig, TrainingConfig
 from kd_cli.data.dataset import Dataset
 from kd_cli.distillation.methods import MethodConfig
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.networks.spec import parse_spec
-
-pytest.importorskip("streamlit", reason="the page needs Streamlit: pip install -e '.[app]'")
-
-from kd_cli.app.limits import MAX_EPOCHS
-from kd_cli.app.run import Run, Runs, require_modest
 
 ENDLESS = 100_000
 """Epochs of a run that does not end by itself."""

@@ -45,7 +45,6 @@ def test_an_unknown_host_is_one_line(kd: CommandLine) -> None:
 
 
 def test_an_unknown_data_set_is_a_usage_error(kd: CommandLine) -> None:
-    pytest.importorskip("streamlit")
     code, _, stderr = kd("app", "--no-browser", "--dataset", "mnits")
     assert (code, stderr.count("\n")) == (2, 1)
     assert "mnits" in stderr
@@ -65,7 +64,6 @@ class Observed:
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     """A server that was started where Streamlit is configured to be open to everybody."""
-    pytest.importorskip("streamlit")
     if os.name != "posix":
         pytest.skip("ends the server with a Unix signal")
     folder = tmp_path_factory.mktemp("server")

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from kd_cli.app import train
-from kd_cli.app.events import Progressed, Tested
+from kd_cli.app.events import Progressed, Evaluated
 from kd_cli.app.limits import MAX_EPOCHS
 from kd_cli.commands.results import TrainingResult
 from kd_cli.distillation.methods import METHODS, MethodConfig
@@ -28,7 +28,7 @@ class FakeRun:
     total_steps: int = 100
     step: int = 50
     progress: tuple[Progressed, ...] = (Progressed(50, 1.5, 0.5),)
-    tests: tuple[Tested, ...] = (Tested(50, 0.6),)
+    tests: tuple[Evaluated, ...] = (Evaluated(50, 0.6),)
     result: TrainingResult | None = None
     error: str | None = None
     stop: Mock = field(default_factory=Mock)

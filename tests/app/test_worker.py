@@ -1,10 +1,9 @@
 """What a worker tells of a training run."""
 
-
 import pytest
 import torch
 
-from kd_cli.app.events import Began, Event, Progressed, Tested
+from kd_cli.app.events import Began, Event, Progressed, Evaluated
 from kd_cli.app.worker import Reporter, Server
 from kd_cli.config import TrainingConfig
 from kd_cli.data.batches import BatchSource
@@ -26,7 +25,7 @@ class Recorder(Server):
 
     def tell(self, event: Event) -> None:
         self.heard.append(event)
-        tests = sum(isinstance(each, Tested) for each in self.heard)
+        tests = sum(isinstance(each, Evaluated) for each in self.heard)
         self.wants_stop = self.stop_after is not None and tests >= self.stop_after - 1
 
 
@@ -44,13 +43,13 @@ def test_a_run_tells_its_length_its_progress_and_its_tests(tiny: Dataset) -> Non
     server = Recorder()
     training = train(tiny, server, epochs=2, batch_size=4)  # 150 steps in an epoch
     kinds = [type(event) for event in server.heard]
-    assert kinds == [Began, *2 * [*3 * [Progressed], Tested]]
+    assert kinds == [Began, *2 * [*3 * [Progressed], Evaluated]]
     assert server.heard[0] == Began(300)
     steps = [event.step for event in server.heard if isinstance(event, Progressed)]
     assert steps == [REFRESH * i for i in range(1, 7)]
     last = server.heard[-1]
     accuracy, _ = measure_accuracy(compute_logits(training.network.eval(), tiny.test.images), tiny.test.labels)
-    assert last == Tested(300, accuracy)
+    assert last == Evaluated(300, accuracy)
 
 
 def test_epochs_of_few_steps_are_told_as_a_whole(tiny: Dataset) -> None:

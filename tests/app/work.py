@@ -3,14 +3,14 @@
 import os
 import time
 
-from kd_cli.app.events import Failed, Outcome, Tested, Trained
+from kd_cli.app.events import Failed, Outcome, Evaluated, Trained
 from kd_cli.app.worker import Server
 from kd_cli.config import KdError
 from tests.report.results import training_result
 
 
 def succeed(server: Server) -> Outcome:
-    server.tell(Tested(1, 0.5))
+    server.tell(Evaluated(1, 0.5))
     return Trained(training_result())
 
 

@@ -1,317 +1,349 @@
-"""Comparisons: what the statistics say, what is kept, and that one broken run harms no other."""
+"""Comparisons: what is compared, what is kept, and that one broken run harms no other."""
 
-import csv
-import json
-import os
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
-from kd_cli import runs
-from kd_cli.cli import main
-from kd_cli.compare import compare_pairs
-from kd_cli.context import Place
-from kd_cli.grid import Cell, make_grid
-from kd_cli.methods import FROM_LABELS, MethodName, choose
-from kd_cli.run_archive import Archive, Conditions, Outcome, Run
-from kd_cli.runs import Workshop
-from kd_cli.settings import DatasetName, DeviceName, LabelBudget, TrainingSettings, parse_spec
+from kd_cli.commands import runs
+from kd_cli.commands.compare import compare, summarise
+from kd_cli.commands.distill import distill
+from kd_cli.commands.grid import Cell, ComparisonConfig
+from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.results import CellResult, ComparisonResult, RunMeasures, TrainingResult
+from kd_cli.commands.runs import Run, RunOutcome
+from kd_cli.commands.train_teacher import train_teacher
+from kd_cli.config import (
+    MAX_SEED,
+    ConfigError,
+    DataConfig,
+    KdError,
+    LabelConfig,
+    OutputConfig,
+    RunConfig,
+    RunStoppedError,
+    TeacherConfig,
+    TrainingConfig,
+    Transfer,
+)
+from kd_cli.data.dataset import DataInfo
+from kd_cli.distillation.methods import FROM_LABELS, MethodConfig
+from kd_cli.evaluation.quality import measure_quality
+from kd_cli.networks.spec import Spec, parse_spec
+from kd_cli.training.processes import InProcess
 
-MEASURES = {"accuracy": 0.9, "error_count": 50.0, "agreement": 0.9, "nll": 0.3, "ece": 0.01, "train_seconds": 1.0}
-MLP, CNN = parse_spec("mlp-8"), parse_spec("cnn-4")
-KD = choose(MethodName.kd, {})
+MLP, CNN = parse_spec("mlp-8"), parse_spec("cnn-2")
+ONE_EPOCH = TrainingConfig(epochs=1)
+
+Compare = Callable[..., ComparisonResult]
+
+
+@pytest.fixture
+def compare_here(data: DataConfig, run: RunConfig, trained_teacher: TrainingResult, tmp_path: Path) -> Compare:
+    """Compare kd with the baseline, one run at a time, unless told otherwise."""
+
+    def here(
+        methods: Sequence[str] = ("kd",),
+        students: Sequence[Spec] = (MLP,),
+        seeds: int = 2,
+        jobs: int | None = 1,
+        results: str = "results",
+        training: TrainingConfig = ONE_EPOCH,
+        **more: Any,
+    ) -> ComparisonResult:
+        comparison = ComparisonConfig(
+            tuple(methods), tuple(students), seeds=seeds, jobs=jobs, results_dir=tmp_path / results
+        )
+        return compare(comparison, data=data, run=run, training=training, **more)
+
+    return here
+
+
+def without_seconds(result: ComparisonResult) -> list[RunMeasures]:
+    return [replace(run, train_seconds=0.0) for cell in result.cells for run in cell.runs]
+
+
+class TestTheResult:
+    def test_has_a_row_for_every_cell_with_a_run_for_every_seed(self, compare_here: Compare) -> None:
+        result = compare_here(methods=("kd", "rkd"), students=(MLP, CNN), seeds=2)
+        assert [(cell.student, cell.method) for cell in result.cells] == [
+            (student, method) for student in ("mlp-8", "cnn-2") for method in ("labels", "kd", "rkd")
+        ]
+        assert all([run.seed for run in cell.runs] == [0, 1] for cell in result.cells)
+        assert result.cells[1].options == {"temperature": 4, "alpha": 0.9}
+        assert dataclasses.astuple(result.runs) == (12, 12, 1)
+
+    def test_says_what_was_compared_on_what(self, compare_here: Compare, trained_teacher: TrainingResult) -> None:
+        result = compare_here()
+        assert (result.dataset, result.device, result.test_images) == ("digits", "cpu", 500)
+        assert (result.seeds, result.epochs, result.options["batch_size"]) == ((0, 1), 1, 64)
+        assert (result.teachers, result.teacher_architectures) == ((trained_teacher.checkpoint,), ("mlp-16",))
+
+    def test_says_that_a_run_has_one_thread(self, compare_here: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+        assert compare_here(seeds=1).device_name == "cpu (1 thread)"
+
+    def test_pairs_a_method_with_the_baseline_seed_by_seed(self, compare_here: Compare) -> None:
+        labels, kd = compare_here(seeds=3).cells
+        gains = [own.accuracy - base.accuracy for own, base in zip(kd.runs, labels.runs, strict=True)]
+        assert labels.difference is None
+        assert kd.difference is not None
+        assert kd.difference.mean == pytest.approx(np.mean(gains))
+        assert kd.mean["accuracy"] - labels.mean["accuracy"] == pytest.approx(np.mean(gains))
+        assert kd.std["accuracy"] == pytest.approx(np.std([run.accuracy for run in kd.runs], ddof=1))
+
+    def test_counts_errors_in_the_images_that_it_names(self, compare_here: Compare) -> None:
+        result = compare_here()
+        for run in (run for cell in result.cells for run in cell.runs):
+            assert run.accuracy == pytest.approx(1 - run.error_count / result.test_images)
+
+    def test_starts_its_seeds_where_the_training_does(self, compare_here: Compare) -> None:
+        assert compare_here(training=TrainingConfig(epochs=1, seed=5)).seeds == (5, 6)
+
+    def test_a_run_is_what_distill_trains(self, compare_here: Compare, student: StudentConfig) -> None:
+        labels, kd = compare_here().cells
+        for cell, method in ((labels, FROM_LABELS), (kd, MethodConfig())):
+            alone = [
+                distill(replace(student, method=method, training=TrainingConfig(epochs=1, seed=seed)))
+                for seed in (0, 1)
+            ]
+            assert [run.error_count for run in cell.runs] == [result.error_count for result in alone]
+
+    def test_leaves_out_what_cannot_work_and_says_why(self, compare_here: Compare) -> None:
+        result = compare_here(methods=("kd", "at"), students=(CNN,), seeds=1)  # the teacher, an MLP, has no maps
+        assert [cell.method for cell in result.cells] == ["labels", "kd"]
+        assert [refused.cell for refused in result.refused] == [str(Cell(CNN, MethodConfig("at")))]
+        assert "mlp-16, has none" in result.refused[0].reason
+
+    def test_with_a_fraction_of_the_labels_every_seed_chooses_its_own(self, compare_here: Compare) -> None:
+        few = {"labels": LabelConfig(0.1, Transfer.all)}
+        result = compare_here(**few)
+        assert (result.options["train_fraction"], result.options["transfer"]) == (0.1, Transfer.all)
+        again = compare_here(results="others", training=TrainingConfig(epochs=1, seed=1), seeds=1, **few)
+        for cell, other in zip(result.cells, again.cells, strict=True):
+            # Not what seed 0's images, or the outputs for them, would have given.
+            assert replace(cell.runs[1], train_seconds=0.0) == replace(other.runs[0], train_seconds=0.0)
+
+
+def summary(gains: dict[str, list[float]]) -> dict[str, CellResult]:
+    """The rows of a comparison in which each method gains so much over a baseline, run by run."""
+    info = DataInfo("made up", ("yes", "no"), (1, 28, 28), (0.5,), (0.5,), digest="")
+    common = StudentConfig(MLP)
+    outcomes = {}
+    baseline = [0.5, 0.625, 0.75, 0.6875]
+    for method, own in {"labels": [0.0] * 4, **gains}.items():
+        for seed, (base, gain) in enumerate(zip(baseline, own, strict=False)):
+            measures = RunMeasures(seed, base + gain, 0, 0.9, 0.1, 0.1, train_seconds=1.0)
+            outcomes[Run(Cell(MLP, MethodConfig(method)), seed, common)] = RunOutcome(measures)
+    cells = list(dict.fromkeys(run.cell for run in outcomes))
+    return {row.method: row for row in summarise(cells, outcomes, info)}
+
+
+CLEAR = [0.010, 0.012, 0.011, 0.013]
+WEAK = [0.010, 0.004, 0.012, 0.003]  # p = 0.04
 
 
 class TestVerdicts:
-    def test_the_interval_is_that_of_a_paired_t_test(self) -> None:
-        pairs = [(0.95, 0.93), (0.94, 0.94), (0.96, 0.93), (0.95, 0.92)]
-        expected = stats.ttest_rel(*np.array(pairs).T).confidence_interval(0.95)
-        assert compare_pairs(pairs).interval == pytest.approx((expected.low, expected.high))
+    def test_are_those_of_the_table_alone_where_it_has_one_difference(self) -> None:
+        row = summary({"kd": WEAK})["kd"].difference
+        assert row is not None
+        assert row.p_value == row.adjusted_p_value
+        assert row.verdict == "better"
 
-    @pytest.mark.parametrize(
-        ("differences", "verdict"),
-        [
-            ([0.010, 0.012, 0.011], "better"),
-            ([-0.010, -0.012, -0.011], "worse"),
-            ([0.010, -0.012, 0.003], "no difference shown"),
-            ([0.01], "no difference shown"),
-            ([0.0, 0.0], "no difference shown"),
-            ([0.01, 0.01], "better"),
-        ],
-    )
-    def test_follow_from_the_interval(self, differences: list[float], verdict: str) -> None:
-        # Halves of a power of two are exact, so that equal differences stay equal.
-        pairs = [(0.5 + round(d * 2**20) / 2**20, 0.5) for d in differences]
-        assert compare_pairs(pairs).verdict == verdict
+    def test_are_adjusted_for_how_many_there_are(self) -> None:
+        # One difference in twenty is significant by chance; four in a table are judged as four.
+        rows = summary({"kd": WEAK, "rkd": WEAK, "cc": WEAK, "dist": WEAK})
+        for method in ("kd", "rkd", "cc", "dist"):
+            difference = rows[method].difference
+            assert difference is not None
+            assert difference.p_value is not None
+            assert difference.p_value < 0.05
+            assert difference.adjusted_p_value == pytest.approx(4 * difference.p_value)
+            assert difference.verdict == "no difference shown"
 
-    @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
-    def test_swapping_method_and_baseline_swaps_better_and_worse(self, pairs: list[tuple[float, float]]) -> None:
-        opposite = {"better": "worse", "worse": "better"}
-        there, back = compare_pairs(pairs), compare_pairs([(b, a) for a, b in pairs])
-        assert back.verdict == opposite.get(there.verdict, there.verdict)
+    def test_that_are_clear_stay(self) -> None:
+        rows = summary({"kd": CLEAR, "rkd": [-gain for gain in CLEAR], "cc": WEAK})
+        assert [rows[name].difference.verdict for name in ("kd", "rkd")] == ["better", "worse"]  # type: ignore[union-attr]
 
-    def test_pairing_sees_what_the_spread_between_seeds_hides(self) -> None:
-        baseline = [0.90, 0.93, 0.96]
-        assert (
-            compare_pairs([(b + gain, b) for b, gain in zip(baseline, [0.004, 0.005, 0.006], strict=True)]).verdict
-            == "better"
-        )
+    @pytest.mark.parametrize("gains", [[0.0] * 4, [0.125] * 4, [0.125]], ids=["no gain", "equal gains", "one seed"])
+    def test_are_open_where_there_is_no_spread(self, gains: list[float]) -> None:
+        difference = summary({"kd": gains})["kd"].difference
+        assert difference is not None
+        assert difference.mean == gains[0]
+        assert (difference.interval, difference.p_value, difference.adjusted_p_value) == (None, None, None)
+        assert difference.verdict == "no difference shown"
 
+    def test_of_one_seed_come_without_a_spread(self) -> None:
+        assert summary({"kd": [0.1]})["kd"].std["accuracy"] is None
 
-class TestGrids:
-    def test_every_student_has_its_baseline_first(self) -> None:
-        cells = make_grid([MethodName.kd], [MLP, CNN], [], []).cells
-        assert cells == (Cell(MLP, FROM_LABELS), Cell(MLP, KD), Cell(CNN, FROM_LABELS), Cell(CNN, KD))
-
-    def test_temperatures_multiply_only_methods_that_have_one(self) -> None:
-        cells = make_grid([MethodName.kd, MethodName.rkd], [MLP], [1.0, 4.0], []).cells
-        assert [cell.choice.name.value for cell in cells] == ["labels", "kd", "kd", "rkd"]
-
-    def test_alpha_0_is_the_baseline_and_not_done_twice(self) -> None:
-        cells = make_grid([MethodName.kd], [MLP], [], [0.0, 0.5]).cells
-        assert [cell.choice for cell in cells] == [FROM_LABELS, choose(MethodName.kd, {"alpha": 0.5})]
-
-    def test_impossible_pairs_are_left_out_with_the_reason(self) -> None:
-        grid = make_grid([MethodName.at], [MLP, CNN], [], [])
-        assert [str(cell.student) for cell in grid.cells] == ["mlp-8", "cnn-4", "cnn-4"]
-        assert "cnn-8" in grid.refused[0][1]
+    def test_compare_only_seeds_that_both_have(self) -> None:
+        info = DataInfo("made up", ("yes", "no"), (1, 28, 28), (0.5,), (0.5,), digest="")
+        labels, kd = Cell(MLP, FROM_LABELS), Cell(MLP, MethodConfig())
+        accuracies = {(labels, 0): 0.5, (labels, 1): 0.75, (kd, 1): 0.875, (kd, 2): 0.125}
+        outcomes = {
+            Run(cell, seed, StudentConfig(MLP)): RunOutcome(RunMeasures(seed, accuracy, 0, 0.9, 0.1, 0.1, 1.0))
+            for (cell, seed), accuracy in accuracies.items()
+        }
+        row = summarise([labels, kd], outcomes, info)[1].difference
+        assert row is not None
+        assert row.mean == 0.125
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place with a small teacher of the bundled digits."""
-    folder = tmp_path_factory.mktemp("kd")
-    place = ["--dataset", "digits", "--data-dir", str(folder / "data"), "--models-dir", str(folder / "models")]
-    assert main(["train-teacher", "--arch", "mlp-16", "--epochs", "2", *place]) == 0
-    return folder
+class Counting(InProcess):
+    """Carries runs out here, and counts them."""
 
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
 
-@pytest.fixture
-def conditions(folder: Path) -> Conditions:
-    place = Place(DatasetName.digits, folder / "data", folder / "models", DeviceName.cpu)
-    teacher = folder / "models" / "digits" / "teacher.safetensors"
-    return Conditions(place, TrainingSettings(epochs=1), LabelBudget(), (teacher,))
+    def __call__(self, workers: int) -> "Counting":
+        return self
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.runs.append(args[0])
+        return super().submit(fn, *args, **kwargs)
 
 
 class TestKeptRuns:
-    def test_come_back_as_they_were(self, tmp_path: Path, conditions: Conditions) -> None:
-        archive, outcome = Archive(tmp_path, conditions), Outcome(Run(Cell(MLP, KD), 3), MEASURES)
-        archive.keep(outcome)
-        assert archive.find(outcome.run) == outcome
+    def test_are_not_carried_out_again(self, compare_here: Compare) -> None:
+        first = compare_here()
+        counting = Counting()
+        again = compare_here(make_executor=counting)
+        assert counting.runs == []
+        assert (first.runs.carried_out, again.runs.carried_out) == (4, 0)
+        assert again.cells == first.cells
 
-    @pytest.mark.parametrize(
-        "other",
-        [
-            Run(Cell(MLP, KD), 4),
-            Run(Cell(CNN, KD), 3),
-            Run(Cell(MLP, choose(MethodName.kd, {"temperature": 2.0})), 3),
-            Run(Cell(MLP, FROM_LABELS), 3),
-        ],
-        ids=str,
-    )
-    def test_do_not_stand_for_another_run(self, tmp_path: Path, conditions: Conditions, other: Run) -> None:
-        archive = Archive(tmp_path, conditions)
-        archive.keep(Outcome(Run(Cell(MLP, KD), 3), MEASURES))
-        assert archive.find(other) is None
+    def test_that_were_lost_are_the_only_ones_carried_out(self, compare_here: Compare, tmp_path: Path) -> None:
+        first = compare_here()
+        next((tmp_path / "results").rglob("*-kd-seed1-*.json")).unlink()
+        counting = Counting()
+        again = compare_here(make_executor=counting)
+        assert [(str(run.cell.method.method), run.seed) for run in counting.runs] == [("kd", 1)]
+        assert without_seconds(again) == without_seconds(first)
 
-    @pytest.mark.parametrize(
-        "change", [{"settings": TrainingSettings(epochs=2)}, {"budget": LabelBudget(0.5)}, {"teachers": ()}], ids=str
-    )
-    def test_do_not_stand_for_other_conditions(
-        self, tmp_path: Path, conditions: Conditions, change: dict[str, Any]
+    def test_are_added_to_by_a_larger_comparison(self, compare_here: Compare) -> None:
+        compare_here(seeds=1)
+        assert compare_here(methods=("kd", "rkd"), seeds=2).runs.carried_out == 4
+
+    def test_of_another_teacher_are_not_used_and_neither_is_the_other_teacher(
+        self, compare_here: Compare, data: DataConfig, run: RunConfig, student: StudentConfig
     ) -> None:
-        run = Run(Cell(MLP, KD), 3)
-        Archive(tmp_path, conditions).keep(Outcome(run, MEASURES))
-        assert Archive(tmp_path, replace(conditions, **change)).find(run) is None
-
-    def test_that_were_cut_off_are_done_again(self, tmp_path: Path, conditions: Conditions) -> None:
-        archive, run = Archive(tmp_path, conditions), Run(Cell(MLP, KD), 3)
-        archive.keep(Outcome(run, MEASURES))
-        (path,) = tmp_path.rglob("*.json")
-        path.write_bytes(path.read_bytes()[:40])
-        assert archive.find(run) is None
+        before = compare_here()
+        train_teacher(parse_spec("mlp-64"), data, TrainingConfig(epochs=6, seed=9, lr=0.003), run)
+        after = compare_here()
+        assert after.runs.carried_out == 4
+        assert after.cells[1].runs[0].error_count == distill(student).error_count
+        assert after.cells[1].runs[0].agreement != before.cells[1].runs[0].agreement
 
 
-class TestBrokenRuns:
+class Interrupted(Counting):
+    """Ctrl-C in place of the third run."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if len(self.runs) == 2:
+            raise KeyboardInterrupt
+        return super().submit(fn, *args, **kwargs)
+
+
+class Deadly(Counting):
+    """Its process dies, as if out of memory, whenever it carries out the default method with seed 1."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        run = args[0]
+        if (run.cell.method, run.seed) != (MethodConfig(), 1):
+            return super().submit(fn, *args, **kwargs)
+        future: Future[object] = Future()
+        future.set_exception(BrokenExecutor("died"))
+        return future
+
+
+class TestRunsThatDoNotEnd:
+    def test_an_interrupt_says_what_is_kept_and_the_same_command_goes_on(self, compare_here: Compare) -> None:
+        with pytest.raises(RunStoppedError, match="keeps 2 of 4 runs: repeat the command"):
+            compare_here(make_executor=Interrupted())
+        assert compare_here().runs.carried_out == 2
+
+    def test_a_process_that_dies_takes_no_other_run_down(self, compare_here: Compare) -> None:
+        result = compare_here(make_executor=Deadly())
+        assert [len(cell.runs) for cell in result.cells] == [2, 1]
+        ((name, error),) = [(each.run, each.error) for each in result.failed]
+        assert name == f"mlp-8 {MethodConfig()}, seed 1"
+        assert "died, twice" in error
+
     def test_an_exception_is_the_outcome_of_its_run_alone(
-        self, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+        self, compare_here: Compare, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        workshop = Workshop(conditions)
-        monkeypatch.setattr(workshop, "_train", lambda run: 1 / 0)
-        outcome = workshop.carry_out(Run(Cell(MLP, KD), 0))
-        assert outcome.error == "ZeroDivisionError: division by zero"
+        measured = []
 
-    def test_a_diverged_run_is_reported(self, conditions: Conditions) -> None:
-        workshop = Workshop(replace(conditions, settings=TrainingSettings(epochs=1, lr=1e18)))
-        outcome = workshop.carry_out(Run(Cell(MLP, choose(MethodName.mse, {})), 0))
-        assert outcome.error is not None
-        assert "--lr" in outcome.error
+        def measure(*arguments: Any) -> Any:
+            measured.append(1)
+            if len(measured) == 2:
+                raise MemoryError("no\nmore")
+            return measure_quality(*arguments)
 
-    def test_a_process_that_dies_takes_no_other_run_down(self, conditions: Conditions) -> None:
-        cells = [Cell(parse_spec(DEADLY), FROM_LABELS), Cell(CNN, FROM_LABELS)]
-        everything = [Run(cell, 0) for cell in cells]
-        outcomes = {
-            str(each.run.cell.student): each.error for each in carried_out_with_a_killer(conditions, everything)
-        }
-        assert outcomes["cnn-4"] is None
-        assert "died" in (outcomes[DEADLY] or "")
+        monkeypatch.setattr(runs, "measure_quality", measure)
+        result = compare_here()
+        assert [len(cell.runs) for cell in result.cells] == [2, 1]
+        assert [each.error for each in result.failed] == ["MemoryError: no more"]
+        monkeypatch.undo()
+        assert compare_here().runs.carried_out == 1
 
-
-DEADLY = "mlp-9"
+    def test_a_diverged_run_is_reported_and_not_kept(self, compare_here: Compare, tmp_path: Path) -> None:
+        with pytest.raises(KdError, match=r"none of 4 runs came to an end; .* the loss became"):
+            compare_here(training=TrainingConfig(epochs=1, lr=1e30))
+        assert list((tmp_path / "results").rglob("*.json")) == []
 
 
-def die_or_carry_out(run: Run) -> Outcome:
-    """In the place of a worker's own function: the operating system kills it during one of the runs."""
-    if str(run.cell.student) == DEADLY:
-        os._exit(9)
-    return runs._workshop.carry_out(run)
+class TestRefusals:
+    @pytest.fixture
+    def never(self) -> Callable[[int], InProcess]:
+        """An executor that must not be asked for."""
 
+        def make(workers: int) -> InProcess:
+            pytest.fail("a run was carried out")
 
-def carried_out_with_a_killer(conditions: Conditions, everything: list[Run]) -> Iterator[Outcome]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_carry_out_in_process", die_or_carry_out)
-        yield from runs.carry_out(conditions, everything, jobs=2)
+        return make
 
-
-Compare = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def compare(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Compare:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        place = ["--dataset", "digits", "--data-dir", str(folder / "data"), "--models-dir", str(folder / "models")]
-        own = ["--results-dir", str(tmp_path / "results"), "--epochs", "1", "--device", "cpu", "--jobs", "1"]
-        code = main(["compare", *place, *own, *arguments])
-        return code, *capfd.readouterr()
-
-    return run
-
-
-SMALL = ("--methods", "kd,rkd", "--students", "mlp-8", "--seeds", "2")
-
-
-class TestTheCommand:
-    def test_reports_every_cell_against_its_baseline(self, compare: Compare) -> None:
-        code, out, _ = compare(*SMALL, "--json")
-        cells = json.loads(out)["cells"]
-        assert code == 0
-        assert [cell["method"] for cell in cells] == ["labels", "kd", "rkd"]
-        assert [len(cell["runs"]) for cell in cells] == [2, 2, 2]
-        kd, labels = (np.mean([run["accuracy"] for run in cells[i]["runs"]]) for i in (1, 0))
-        assert cells[1]["difference"]["mean"] == pytest.approx(kd - labels)
-
-    def test_goes_on_where_it_stopped(self, compare: Compare, tmp_path: Path) -> None:
-        first = json.loads(compare(*SMALL, "--json")[1])
-        lost = sorted((tmp_path / "results").rglob("*-rkd-*.json"))[0]
-        lost.unlink()
-        again = json.loads(compare(*SMALL, "--json")[1])
-        assert first["runs"]["carried_out"] == 6
-        assert again["runs"]["carried_out"] == 1
-        for cell, other in zip(first["cells"], again["cells"], strict=True):
-            assert [run["accuracy"] for run in cell["runs"]] == [run["accuracy"] for run in other["runs"]]
-
-    def test_interrupt_says_in_one_line_what_is_kept_and_how_to_go_on(
-        self, compare: Compare, monkeypatch: pytest.MonkeyPatch
+    def test_a_results_folder_that_cannot_be_written_is_found_before_the_first_run(
+        self, compare_here: Compare, tmp_path: Path, never: Callable[[int], InProcess]
     ) -> None:
-        train = Mock(side_effect=[{"accuracy": 0.5, "error_count": 250.0}] * 2 + [KeyboardInterrupt])
-        monkeypatch.setattr(runs.Workshop, "_train", train)
-        code, _, stderr = compare(*SMALL)
-        assert (code, stderr.count("\n")) == (130, 1)
-        assert "keeps 2 of 6 runs: repeat the command" in stderr
+        (tmp_path / "results").write_text("a file")
+        with pytest.raises(KdError, match=r"cannot write .*results"):
+            compare_here(make_executor=never)
 
-    def test_finds_the_same_side_by_side_as_one_after_the_other(self, compare: Compare, tmp_path: Path) -> None:
-        def accuracies(*arguments: str) -> list[float]:
-            cells = json.loads(compare("--students", "mlp-8", "--seeds", "2", "--json", *arguments)[1])["cells"]
-            return [run["accuracy"] for cell in cells for run in cell["runs"]]
-
-        alone = accuracies()
-        assert accuracies("--jobs", "2", "--results-dir", str(tmp_path / "others")) == alone
-
-    def test_writes_one_line_for_each_run(self, compare: Compare, tmp_path: Path) -> None:
-        compare(*SMALL, "--csv", str(tmp_path / "runs.csv"))
-        with open(tmp_path / "runs.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert [(row["method"], row["seed"]) for row in rows] == [
-            (method, seed) for method in ("labels", "kd", "rkd") for seed in ("0", "1")
-        ]
-
-    @pytest.mark.parametrize("kind", [".png", ".svg", ".pdf"])
-    def test_draws_a_picture(self, compare: Compare, tmp_path: Path, kind: str) -> None:
-        pytest.importorskip("matplotlib")
-        path = tmp_path / f"picture{kind}"
-        assert compare("--students", "mlp-4,mlp-8", "--seeds", "1", "--plot", str(path))[0] == 0
-        magic = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
-        assert path.read_bytes().startswith(magic[kind])
-
-    def test_a_table_names_data_device_and_teacher(self, compare: Compare) -> None:
-        _, out, _ = compare(*SMALL)
-        for word in ("digits", "cpu", "teacher.safetensors", "labels", "rkd"):
-            assert word in out
-
-    def test_reports_a_broken_run_and_counts_the_rest(self, compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-        train = Workshop._train
-
-        def break_one(self: Workshop, run: Run) -> dict[str, float]:
-            if run == Run(Cell(MLP, KD), 1):
-                raise MemoryError("no more")
-            return train(self, run)
-
-        monkeypatch.setattr(Workshop, "_train", break_one)
-        code, out, error = compare("--students", "mlp-8", "--seeds", "2", "--json")
-        result = json.loads(out)
-        assert code == 1
-        assert [len(cell["runs"]) for cell in result["cells"]] == [2, 1]
-        assert [each["error"] for each in result["failed"]] == ["MemoryError: no more"]
-        assert "seed 1: MemoryError: no more" in error
-
-    def test_without_a_single_finished_run_is_one_line(self, compare: Compare) -> None:
-        code, out, error = compare("--students", "mlp-8", "--seeds", "1", "--lr", "1e30")
-        assert (code, out) == (1, "")
-        assert "none of 2 runs" in error
-
-    @pytest.mark.parametrize(
-        ("arguments", "code", "message"),
-        [
-            (["--methods", "nonsense"], 2, "unknown method 'nonsense'"),
-            (["--methods", ""], 2, "nothing to compare"),
-            (["--students", ""], 2, "nothing to compare"),
-            (["--students", "cnn"], 2, "unknown architecture"),
-            (["--methods", "labels"], 2, "nothing to compare with the baseline"),
-            (["--methods", "at"], 2, "cnn-8"),
-            (["--methods", "rkd", "--temperatures", "4"], 2, "none of --methods has a temperature"),
-            (["--temperatures", "4,0"], 2, "not a positive number"),
-            (["--alphas", "2"], 2, "not between 0 and 1"),
-            (["--seeds", "0"], 2, "seeds"),
-            (["--plot", "picture.xyz"], 1, "ends in .png"),
-        ],
-    )
-    def test_what_cannot_be_compared_is_one_line(
-        self, compare: Compare, arguments: list[str], code: int, message: str
+    def test_seeds_beyond_the_last_one_are_refused_before_the_first_run(
+        self, compare_here: Compare, never: Callable[[int], InProcess]
     ) -> None:
-        returned, out, error = compare(*arguments)
-        assert (returned, out) == (code, "")
-        assert message in error
-        assert error.count("\n") == 1
+        with pytest.raises(ConfigError, match="--seed 4294967296"):
+            compare_here(training=TrainingConfig(epochs=1, seed=MAX_SEED), make_executor=never)
+
+    def test_labels_that_a_method_needs_are_asked_for_before_the_first_run(
+        self, compare_here: Compare, never: Callable[[int], InProcess]
+    ) -> None:
+        with pytest.raises(ConfigError, match="dkd needs the label of every image"):
+            compare_here(methods=("kd", "dkd"), labels=LabelConfig(0.5, Transfer.all), make_executor=never)
+
+    def test_a_foreign_member_of_an_ensemble_is_refused(self, compare_here: Compare) -> None:
+        with pytest.raises(KdError, match="kd train-teacher --ensemble 2"):
+            compare_here(teachers=TeacherConfig(ensemble=2))
 
 
-def test_a_kept_folder_that_cannot_be_written_is_one_line(compare: Compare, tmp_path: Path) -> None:
-    (tmp_path / "results").write_text("a file")
-    code, _, error = compare(*SMALL)
-    assert code == 1
-    assert error.splitlines()[-1].startswith("kd: cannot write")
+def test_runs_side_by_side_find_what_runs_one_after_the_other_find(compare_here: Compare) -> None:
+    side_by_side = compare_here(jobs=2, results="others")
+    assert side_by_side.runs.side_by_side == 2
+    assert without_seconds(side_by_side) == without_seconds(compare_here(jobs=1))
 
 
-def test_no_teacher_names_the_command_that_trains_one(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_saved_checkpoint_is_not_needed_where_teachers_are_given(
+    data: DataConfig, tmp_path: Path, run: RunConfig
 ) -> None:
-    place = ["--dataset", "digits", "--data-dir", str(folder / "data"), "--models-dir", str(tmp_path)]
-    assert main(["compare", *place, "--ensemble", "2"]) == 1
-    assert "kd train-teacher --ensemble 2" in capsys.readouterr().err
+    path = tmp_path / "mine.pth"
+    train_teacher(parse_spec("mlp-4"), data, ONE_EPOCH, run, OutputConfig(path))
+    comparison = ComparisonConfig(("kd",), (MLP,), seeds=1, jobs=1, results_dir=tmp_path / "results")
+    auto = replace(data, dataset="auto")
+    result = compare(comparison, TeacherConfig((path,)), data=auto, training=ONE_EPOCH, run=run)
+    assert (result.dataset, result.teachers) == ("digits", (str(path),))

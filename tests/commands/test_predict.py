@@ -47,6 +47,17 @@ def write_seven(path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def mnist_digits(mnist: Dataset) -> tuple[Images, Labels]:
+    return mnist.test.images[:MIXED_PAGES, 0].numpy(), mnist.test.labels[:MIXED_PAGES].numpy()
+
+
+@pytest.fixture(scope="module")
+def mixed_pages(mnist_digits: tuple[Images, Labels]) -> Images:
+    kinds = list(pages.KINDS)
+    return see(pages.draw(image, kinds[i % len(kinds)], seed=i) for i, image in enumerate(mnist_digits[0]))
+
+
 def read_images(output: tuple[int, str, str], code: int = 0) -> list[dict[str, Any]]:
     assert output[0] == code, output[2]
     images: list[dict[str, Any]] = json.loads(output[1])["images"]
@@ -56,28 +67,19 @@ def read_images(output: tuple[int, str, str], code: int = 0) -> list[dict[str, A
 class TestAccuracy:
     """The networks that ship predict digits on pages as people have them."""
 
-    @pytest.fixture(scope="class")
-    def digits(self, mnist: Dataset) -> tuple[Images, Labels]:
-        return mnist.test.images[:MIXED_PAGES, 0].numpy(), mnist.test.labels[:MIXED_PAGES].numpy()
-
-    @pytest.fixture(scope="class")
-    def mixed_pages(self, digits: tuple[Images, Labels]) -> Images:
-        kinds = list(pages.KINDS)
-        return see(pages.draw(image, kinds[i % len(kinds)], seed=i) for i, image in enumerate(digits[0]))
-
     @pytest.mark.parametrize("role", ["teacher", "student"])
     def test_pages_of_all_kinds_together_cost_at_most_a_point_and_a_half(
-        self, digits: tuple[Images, Labels], mixed_pages: Images, networks: dict[str, Checkpoint], role: str
+        self, mnist_digits: tuple[Images, Labels], mixed_pages: Images, networks: dict[str, Checkpoint], role: str
     ) -> None:
-        images, labels = digits
+        images, labels = mnist_digits
         assert accuracy(networks[role], mixed_pages, labels) >= accuracy(networks[role], images, labels) - 0.015
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", pages.KINDS)
     def test_no_kind_of_page_costs_more_than_four_points(
-        self, digits: tuple[Images, Labels], networks: dict[str, Checkpoint], kind: str
+        self, mnist_digits: tuple[Images, Labels], networks: dict[str, Checkpoint], kind: str
     ) -> None:
-        images, labels = digits[0][:PAGES_OF_A_KIND], digits[1][:PAGES_OF_A_KIND]
+        images, labels = mnist_digits[0][:PAGES_OF_A_KIND], mnist_digits[1][:PAGES_OF_A_KIND]
         seen = see(pages.draw(image, kind, seed) for seed, image in enumerate(images))
         for network in networks.values():
             assert accuracy(network, seen, labels) >= accuracy(network, images, labels) - 0.04
