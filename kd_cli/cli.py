@@ -21,6 +21,7 @@ from kd_cli.commands.grid import ComparisonConfig
 from kd_cli.config import (
     ConfigError,
     DataConfig,
+    DeviceConfig,
     KdError,
     LabelConfig,
     OutputConfig,
@@ -74,7 +75,7 @@ def train_teacher(
     network: TeacherNetworkConfig,
     data: DataConfig,
     training: TrainingConfig,
-    run: RunConfig,
+    run: DeviceConfig,
     output: OutputConfig,
     shown: ReportConfig,
 ) -> None:

@@ -84,6 +84,7 @@ class Option:
         minimum: the least value.
         above: a bound that the value must exceed.
         maximum: the largest value.
+        short: a short form, e.g. ``-e``.
         env: an environment variable that gives a default.
         metavar: what the help text shows in place of the type.
         flag: the option's name where it is not the field's.
@@ -94,6 +95,7 @@ class Option:
     minimum: float | None = None
     above: float | None = None
     maximum: float | None = None
+    short: str | None = None
     env: str | None = None
     metavar: str | None = None
     flag: str | None = None
@@ -139,13 +141,13 @@ class Config:
 class TrainingConfig(Config):
     """How a network is trained."""
 
-    epochs: int = option(5, "Times that every training image is shown.", minimum=1, maximum=1_000_000)
+    epochs: int = option(5, "Times that every training image is shown.", short="-e", minimum=1, maximum=1_000_000)
     batch_size: int = option(64, "Images per training step.", minimum=1, maximum=1_000_000)
     lr: float = option(1e-3, "Learning rate of Adam; one-cycle rises to four times it.", above=0)
     schedule: Schedule = option(Schedule.one_cycle, "How the learning rate moves.")
     augment: bool = option(False, "Move each image by up to 2 pixels, anew in every epoch.")
     warp: bool = option(False, "Turn, scale, slant and move each image, anew in every epoch.")
-    seed: int = option(0, "Same seed, same machine: same weights.", minimum=0, maximum=MAX_SEED)
+    seed: int = option(0, "Same seed, same machine: same weights.", short="-s", minimum=0, maximum=MAX_SEED)
 
     @property
     def always_new(self) -> bool:
@@ -172,6 +174,7 @@ class DataConfig(Config):
     dataset: str = option(
         "auto",
         "mnist, fashion-mnist, kmnist or digits; auto is MNIST, or the bundled digits without it.",
+        short="-d",
         metavar="NAME",
     )
     data_dir: Path = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
@@ -187,10 +190,18 @@ class ModelsConfig(Config):
 
 
 @dataclass(frozen=True)
-class RunConfig(ModelsConfig):
+class DeviceConfig(ModelsConfig):
     """Where checkpoints are kept, and where a command computes."""
 
     device: DeviceName = option(DeviceName.auto, "Where to compute.")
+
+
+@dataclass(frozen=True)
+class RunConfig(DeviceConfig):
+    """Where checkpoints are kept and used, and how they are read."""
+
+    mean: float | None = option(None, "Mean of the training pixels (0 to 1) of plain state dicts. Default: MNIST's.")
+    std: float | None = option(None, "Their standard deviation. Default: MNIST's.", above=0)
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,7 @@ class TeacherConfig(Config):
 class OutputConfig(Config):
     """Where a training run is written, and whether it goes on from an earlier one."""
 
-    output: Path | None = option(None, "Checkpoint to write, in place of the one in --models-dir.")
+    output: Path | None = option(None, "Checkpoint to write, in place of the one in --models-dir.", short="-o")
     resume: bool = option(False, "Go on with the same command where it was stopped.")
 
 

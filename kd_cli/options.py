@@ -112,7 +112,8 @@ def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
         kind, default = str, _as_text(default)
     elif typing.get_origin(kind) is tuple:  # an option that may be given several times
         kind, default = list[typing.get_args(kind)[0]] | None, None  # type: ignore[misc]
-    made = typer.Option(flag, help=about.help, envvar=about.env, metavar=about.metavar)
+    flags = [flag, about.short] if about.short else [flag]
+    made = typer.Option(*flags, help=about.help, envvar=about.env, metavar=about.metavar)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 import torch
 
-from kd_cli.app.events import Began, Event, Failed, Measured, Progressed, Evaluated, Trained
+from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Progressed, Trained
 from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS
 from kd_cli.app.process import Process
 from kd_cli.app.worker import train

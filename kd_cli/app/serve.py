@@ -48,12 +48,6 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     if importlib.util.find_spec("streamlit") is None:
         raise KdError("the page needs Streamlit: pip install 'kd-cli[app]', or pip install -e '.[app]' in a checkout")
     require_free(page.host, page.port)
-    # The script runs anew for every visitor and every click. It finds there what it was told.
-    os.environ |= {
-        "KD_DATASET": data.dataset,
-        "KD_DATA_DIR": str(data.data_dir),
-        "KD_MODELS_DIR": str(page.models_dir),
-    }
 
     import torch
     from streamlit.web import cli
@@ -62,6 +56,12 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     from kd_cli.data.prepared import require_known
 
     require_known(data.dataset)
+    # The script runs anew for every visitor and every click. It finds there what it was told.
+    os.environ |= {
+        "KD_DATASET": data.dataset,
+        "KD_DATA_DIR": str(data.data_dir),
+        "KD_MODELS_DIR": str(page.models_dir),
+    }
     torch.set_num_threads(1)  # a visitor's image is too little work to share, and visitors run side by side anyway
     gc.freeze()  # what was imported stays: no collection need look at it
     shown = f"[{page.host}]" if ":" in page.host else page.host

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from kd_cli.app.events import Began, Event, Failed, Measured, Outcome, Progressed, Evaluated, Trained, encode
+from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Outcome, Progressed, Trained, encode
 from kd_cli.commands.benchmark import benchmark
 from kd_cli.commands.distill import distill
 from kd_cli.commands.job import StudentConfig, open_dataset

@@ -11,7 +11,7 @@ from kd_cli.commands.grid import Cell, ComparisonConfig, make_grid
 from kd_cli.commands.job import Job, StudentConfig, resolve_student, with_student
 from kd_cli.commands.results import CellResult, ComparisonResult, FailedRun, RefusedCell, RunCount, RunMeasures
 from kd_cli.commands.run_store import RunStore
-from kd_cli.commands.runs import Run, RunOutcome, carry_out_run
+from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker
 from kd_cli.config import (
     DataConfig,
     DeviceName,
@@ -140,6 +140,8 @@ def _collect(
         raise RunStoppedError(
             f"stopped; {store.folder} keeps {done} of {len(runs)} runs: repeat the command to go on from there"
         ) from error
+    finally:
+        forget_worker()
     errors = [outcome.error for outcome in outcomes.values() if outcome.error]
     if len(errors) == len(runs):
         raise KdError(f"none of {len(runs)} runs came to an end; the first one: {errors[0]}")

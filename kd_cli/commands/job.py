@@ -13,8 +13,10 @@ from kd_cli.config import (
     MAX_SEED,
     ConfigError,
     DataConfig,
+    DeviceConfig,
     KdError,
     LabelConfig,
+    ModelsConfig,
     Role,
     RunConfig,
     TeacherConfig,
@@ -31,6 +33,7 @@ from kd_cli.distillation.objective import build_objective
 from kd_cli.distillation.teacher_outputs import TeacherOutputs
 from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, find_checkpoint, load_checkpoint
 from kd_cli.networks.classifier import build_classifier, count_parameters
+from kd_cli.networks.reference import build_network
 from kd_cli.networks.spec import Spec
 from kd_cli.training import device
 from kd_cli.training.loop import Training
@@ -120,7 +123,7 @@ class Job:
 
 
 def resolve_teacher(
-    architecture: Spec, data: DataConfig, training: TrainingConfig, run: RunConfig, ensemble: int = 1
+    architecture: Spec, data: DataConfig, training: TrainingConfig, run: DeviceConfig, ensemble: int = 1
 ) -> Job:
     """The job of a teacher, or of the first of an ensemble, whose members' seeds follow each other.
 
@@ -150,7 +153,7 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
     """
     require_possible(config.method, config.architecture)  # before anything slow
     where = device.select(config.run.device)
-    given = tuple(load_checkpoint(path, where) for path in config.teachers.teachers)
+    given = tuple(_load(path, where, config.run) for path in config.teachers.teachers)
     dataset = open_dataset(config.data, where, given)
     teachers: tuple[Checkpoint, ...] = ()
     if needs_teacher or not config.method.is_baseline:
@@ -193,11 +196,12 @@ def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) ->
         KdError: one of them is not there, or they do not fit together.
     """
     where = device.select(run.device)
-    checkpoints = [load_checkpoint(path, where) for path in paths]
+    checkpoints = [_load(path, where, run) for path in paths]
     dataset = open_dataset(data, where, checkpoints, train=False)
     if not checkpoints:
+        require_models(run, dataset.info.name)
         found = [find_checkpoint(run.models_dir, dataset.info.name, role) for role in Role]
-        checkpoints = [load_checkpoint(path, where) for path in found]
+        checkpoints = [_load(path, where, run) for path in found]
     for checkpoint in checkpoints:
         require_fit(checkpoint, dataset.info)
     return dataset, checkpoints
@@ -222,6 +226,18 @@ def require_fit(checkpoint: Checkpoint, data: DataInfo) -> None:
         )
     if own.shape != data.shape:
         raise KdError(f"{checkpoint.path} takes images of shape {own.shape}, not {data.shape}: use another checkpoint")
+
+
+def require_models(config: ModelsConfig, dataset: str) -> None:
+    """Refuse to use the weights that ship in place of those in a folder that was named and has none.
+
+    Raises:
+        KdError: the folder is not the default one, and holds nothing for the data set.
+    """
+    folder = config.models_dir
+    if folder == ModelsConfig().models_dir or any(checkpoint_path(folder, dataset, role).exists() for role in Role):
+        return
+    raise KdError(f"no teacher or student for {dataset} in {folder}: check --models-dir, or leave it out")
 
 
 def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> tuple[Checkpoint, ...]:
@@ -262,6 +278,10 @@ def describe_model(checkpoint: Checkpoint) -> Model:
     )
 
 
+def _load(path: Path, where: torch.device, run: RunConfig) -> Checkpoint:
+    return load_checkpoint(path, where, run.mean, run.std)
+
+
 def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:
     if method.row.needs_labels and labels.train_fraction < 1 and labels.transfer is Transfer.all:
         raise ConfigError(
@@ -271,5 +291,6 @@ def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:
 
 def _require_memory(architecture: Spec, data: DataInfo) -> None:
     with torch.device("meta"):
-        parameters = count_parameters(build_classifier(architecture, data))
+        # Not a classifier: its division, on this device, would import torch's compiler, which takes a second.
+        parameters = count_parameters(build_network(architecture, len(data.classes)))
     device.require_memory(BYTES_PER_PARAMETER * parameters, f"training {architecture} ({parameters:,} parameters)")

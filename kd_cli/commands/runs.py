@@ -101,3 +101,8 @@ class Worker:
 def _worker(common: StudentConfig) -> Worker:
     """This process's own."""
     return Worker(common)
+
+
+def forget_worker() -> None:
+    """Let go of this process's data and teachers, whose files may have changed before the next comparison."""
+    _worker.cache_clear()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from kd_cli.commands.job import Job, member_path, resolve_teacher
 from kd_cli.commands.results import EnsembleResult, TrainingResult
 from kd_cli.commands.training_run import FinishedRun, run_job
-from kd_cli.config import DataConfig, OutputConfig, RunConfig, TrainingConfig
+from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig
 from kd_cli.distillation.teacher_outputs import average_logits
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.files import require_writable
@@ -23,7 +23,7 @@ def train_teacher(
     architecture: Spec,
     data: DataConfig = DataConfig(),
     training: TrainingConfig = TrainingConfig(),
-    run: RunConfig = RunConfig(),
+    run: DeviceConfig = DeviceConfig(),
     output: OutputConfig = OutputConfig(),
     ensemble: int = 1,
 ) -> TrainingResult | EnsembleResult:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import logging
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from kd_cli import __version__
 from kd_cli.config import ConfigError, KdError, Role
 from kd_cli.data.dataset import DataInfo
 from kd_cli.data.sources import DIGITS
-from kd_cli.files import write_atomically
+from kd_cli.files import require_regular, write_atomically
 from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.reference import IMAGE_SIZE, Network, build_network
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.state_dicts import is_state_dict, read_state_dict
+
+log = logging.getLogger(__name__)
 
 METADATA_KEY = "kd"
 DIGEST_KEY = "sha256"
@@ -34,7 +37,7 @@ NOT_AS_EXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError,
 IMAGE_SHAPE = (1, IMAGE_SIZE, IMAGE_SIZE)
 
 ASSUMED_DATA = DataInfo("mnist", DIGITS, IMAGE_SHAPE, (0.1307,), (0.3081,), digest="")
-"""What a plain state dict, which says nothing of its data, is taken to have learnt from."""
+"""What a plain state dict, which says nothing of its data, is taken to have been trained on."""
 
 
 @dataclass(frozen=True)
@@ -118,24 +121,44 @@ def save_checkpoint(path: Path, network: Network, metadata: Metadata) -> None:
     write_atomically(path, save(tensors, {METADATA_KEY: sealed}))
 
 
-def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
+def load_checkpoint(
+    path: Path, device: torch.device, mean: float | None = None, std: float | None = None
+) -> Checkpoint:
     """Read a classifier. Nothing in the file is executed, and its shapes are checked before memory is given out.
 
     The content decides what the file is, not its name: safetensors of this program, or a plain state dict.
 
+    Args:
+        path: the file.
+        device: where to compute.
+        mean: of the training pixels, from 0 to 1, for a plain state dict, which does not say; else MNIST's.
+        std: their standard deviation, likewise.
+
     Raises:
-        KdError: the file is missing, damaged, or not a checkpoint of this program.
+        KdError: the file is missing, damaged, or not a checkpoint of this program; or its weights are not all finite.
     """
+    require_regular(path)
     try:
-        network, metadata, digest = _read_plain(path) if is_state_dict(path) else _read_own(path)
+        network, metadata, digest = _read_plain(path, mean, std) if is_state_dict(path) else _read_own(path)
     except FileNotFoundError as error:
         raise KdError(
             f"no checkpoint {path}: check the path, or train one with kd train-teacher or kd distill"
         ) from error
     except OSError as error:
         raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise KdError(f"{path} holds weights that are not finite numbers: train it again")
     classifier = Classifier(network, metadata.data.mean, metadata.data.std)
     return Checkpoint(classifier.to(device).eval(), metadata, path, digest)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether this program wrote a file, as far as its header tells."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def compute_digest(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -169,15 +192,29 @@ def _read_own(path: Path) -> tuple[Network, Metadata, str]:
     return network, metadata, written_digest
 
 
-def _read_plain(path: Path) -> tuple[Network, Metadata, str]:
+def _read_plain(path: Path, mean: float | None, std: float | None) -> tuple[Network, Metadata, str]:
     spec, classes, weights = read_state_dict(path)
     network = _empty(path, spec, classes)
     _require_shapes(path, network, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     network.load_state_dict(weights, assign=True)
+    data = replace(
+        ASSUMED_DATA,
+        classes=tuple(map(str, range(classes))),
+        mean=ASSUMED_DATA.mean if mean is None else (mean,),
+        std=ASSUMED_DATA.std if std is None else (std,),
+    )
+    log.warning(
+        "%s does not say what it was trained on: assumed %s, pixels with mean %g and standard deviation %g "
+        "(--mean and --std say otherwise)",
+        path,
+        data.name,
+        *data.mean,
+        *data.std,
+    )
     metadata = Metadata(
         role=Role.teacher if spec.family == "cnn" else Role.student,
         architecture=str(spec),
-        data=DataInfo(**asdict(ASSUMED_DATA) | {"classes": tuple(map(str, range(classes)))}),
+        data=data,
         method="unknown",
         seed=0,
         accuracy=math.nan,

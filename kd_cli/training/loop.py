@@ -121,9 +121,11 @@ class Training:
         return Epoch(self.epochs_done, tally.loss, tally.accuracy, time.perf_counter() - start)
 
     def _look(self, tally: "_Tally") -> Progress:
+        """The means since the last look. A run that diverged is left at the steps whose losses were numbers."""
         try:
             return tally.look()
         except FloatingPointError as error:
+            self.step_in_epoch = tally.steps - 1
             raise DivergedError(
                 f"the loss became {error} in epoch {self.epochs_done + 1}, step {tally.steps}"
             ) from error

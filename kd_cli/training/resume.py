@@ -37,6 +37,7 @@ class ResumeState(Callback):
         self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
         self.identity = json.loads(json.dumps(identity))  # plain values only: what is read back is compared with them
         self.history = history
+        self._ended_at_state = False
 
     def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
         """Write the state.
@@ -47,9 +48,21 @@ class ResumeState(Callback):
         history = [asdict(each) for each in self.history.epochs]
         self._write({"run": self.identity, "training": training.state_dict(), "history": history, "diverged": False})
 
+    def on_fit_end(self, training: Training) -> None:
+        """Note whether the run is where the state is."""
+        self._ended_at_state = training.step_in_epoch == 0
+
     def mark_diverged(self) -> None:
-        """Note that the next epoch diverged, so that the run may go on with another learning rate."""
-        if self.history.epochs:
+        """Note that the next epoch diverged, so that the run may go on with another learning rate.
+
+        Where its very first loss was no number, the state itself is of no use: state and history are forgotten.
+        """
+        if not self.history.epochs:
+            return
+        if self._ended_at_state:
+            self.remove()
+            self.history.epochs.clear()
+        else:
             self._write(self._read() | {"diverged": True})
 
     def restore(self, training: Training) -> None:
@@ -78,6 +91,8 @@ class ResumeState(Callback):
             training.load_state_dict(state)
         except NOT_AS_EXPECTED as error:
             raise self._damaged() from error
+        if training.epochs_done != len(history):
+            raise self._damaged()
         self.history.epochs[:] = history
 
     def remove(self) -> None:

@@ -27,6 +27,10 @@ BOARD = "canvas[aria-label]"
 PREDICTIONS = ".kd-predictions"
 
 
+open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Opens an address of this machine. `urlopen` would go by the proxy that it met first, in a test without a network."""
+
+
 def find_chromium() -> str | None:
     """The program, if it is installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -64,7 +68,7 @@ def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
         if server.poll() is not None:
             break
         with contextlib.suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+            open_url(f"{address}/_stcore/health", timeout=1).close()
             return
         time.sleep(0.1)
     raise RuntimeError("the server did not start")

@@ -1,5 +1,6 @@
 """The page of ``kd app`` in a real Chromium, as a visitor uses it."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -55,19 +56,26 @@ def page(server: tuple[str, Any], chromium: Any) -> Iterator[Any]:
     """A visitor who has opened the page; nothing may be fetched from elsewhere meanwhile."""
     address, _ = server
     foreign: list[str] = []
-    with chromium.new_context(viewport={"width": 1200, "height": 1000}) as context:
+    with open_page(chromium, address, foreign) as visitor:
+        yield visitor
+    assert foreign == []
+
+
+@contextlib.contextmanager
+def open_page(chromium: Any, address: str, foreign: list[str] | None = None, **options: Any) -> Iterator[Any]:
+    """A visitor who opens the page; ``foreign`` takes the addresses of other servers that are asked for anything."""
+    with chromium.new_context(**{"viewport": {"width": 1200, "height": 1000}} | options) as context:
         visitor = context.new_page()
-        visitor.set_default_timeout(30_000)
-        visitor.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith((address, "data:", "blob:")) else foreign.append(request.url)
-            ),
-        )
+        visitor.set_default_timeout(60_000)
+
+        def note(request: Any) -> None:
+            if foreign is not None and not request.url.startswith((address, "data:", "blob:")):
+                foreign.append(request.url)
+
+        visitor.on("request", note)
         visitor.goto(address)
         visitor.locator(browser.BOARD).wait_for()
         yield visitor
-    assert foreign == []
 
 
 def go_to(page: Any, name: str) -> None:
@@ -127,12 +135,10 @@ def test_the_buttons_of_the_board_work_by_keyboard(page: Any) -> None:
 
 
 def test_a_finger_draws_too(server: tuple[str, Any], chromium: Any) -> None:
-    with chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as context:
-        phone = context.new_page()
-        phone.goto(server[0])
-        phone.locator(browser.BOARD).wait_for(timeout=60_000)
+    viewport = {"width": 390, "height": 844}
+    with open_page(chromium, server[0], viewport=viewport, has_touch=True, is_mobile=True) as phone:
         box = phone.locator(browser.BOARD).bounding_box()
-        devtools = context.new_cdp_session(phone)
+        devtools = phone.context.new_cdp_session(phone)
         scale = box["width"] / strokes.SIDE
         points = [{"x": box["x"] + x * scale, "y": box["y"] + y * scale} for x, y in strokes.DRAWN[8][1][0]]
         for kind, touches in [("touchStart", points[:1]), *(("touchMove", [p]) for p in points[1:]), ("touchEnd", [])]:
@@ -177,6 +183,15 @@ def test_an_image_over_20_mb_gets_a_message_and_the_server_goes_on(page: Any) ->
     assert read_predictions(page) == [7, 7]
 
 
+def test_a_long_name_stays_in_its_card(page: Any) -> None:
+    upload(page, **{"x" * 200: b"no image at all"})
+    page.get_by_text("it is not a PNG").wait_for()
+    overflows = page.evaluate("""[...document.querySelectorAll(".stMainBlockContainer :is(h2, .stAlert)")].map(
+        (each) => each.scrollWidth - each.clientWidth)""")
+    assert len(overflows) == 2
+    assert max(overflows) <= 0
+
+
 def test_samples_on_which_they_disagree_have_different_predictions(page: Any) -> None:
     go_to(page, "Samples")
     page.get_by_text("10,000 of 10,000 test images").wait_for()
@@ -211,16 +226,33 @@ def test_a_training_is_started_and_stopped_and_its_student_predicts_a_drawing(pa
     assert read_predictions(page)[0] == 7
 
 
+def test_only_the_visitor_who_started_a_run_may_stop_it_until_that_visitor_leaves(
+    server: tuple[str, Any], chromium: Any, page: Any
+) -> None:
+    go_to(page, "Train")
+    with open_page(chromium, server[0]) as owner:
+        go_to(owner, "Train")
+        owner.get_by_label("Epochs").fill("60")
+        owner.get_by_label("Epochs").press("Enter")
+        owner.get_by_role("button", name="Start").click()
+        owner.get_by_role("button", name="Stop after this epoch").wait_for()
+        go_to(page, "Draw")
+        go_to(page, "Train")
+        page.get_by_text("Another visitor started this run").wait_for()
+        assert page.get_by_role("button", name="Stop").count() == 0
+        assert page.get_by_role("button", name="Start").is_disabled()
+    page.get_by_text("has left").wait_for()
+    page.get_by_role("button", name="Stop after this epoch").click()
+    page.get_by_role("button", name="Stop now, and keep nothing").click()
+    page.get_by_text("nothing was kept").wait_for()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_no_serious_violation(server: tuple[str, Any], chromium: Any, name: str, scheme: str) -> None:
     if not AXE.exists():
         pytest.skip(f"axe-core is not in {AXE}: npm pack axe-core, unpack it there, or set KD_AXE to its axe.min.js")
-    with chromium.new_context(viewport={"width": 1200, "height": 1000}, color_scheme=scheme) as context:
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.goto(server[0])
-        page.locator(browser.BOARD).wait_for()
+    with open_page(chromium, server[0], color_scheme=scheme) as page:
         if name == "Draw":
             draw_digit(page, strokes.DRAWN[0][1])
         elif name == "Upload":

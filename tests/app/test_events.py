@@ -1,6 +1,6 @@
 import pytest
 
-from kd_cli.app.events import Began, Event, Failed, Measured, Progressed, Evaluated, Trained, decode, encode
+from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Progressed, Trained, decode, encode
 from tests.report.results import benchmark_result, training_result
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from kd_cli.app import markup
 from kd_cli.app.markup import Measure
+from kd_cli.config import Role
 
 
 def widths(html: str) -> list[float]:
@@ -29,7 +30,7 @@ def test_a_measure_without_values_has_no_bars() -> None:
 
 
 def test_the_most_probable_class_stands_out() -> None:
-    html = markup.probabilities("Teacher", [("cat", 0.3), ("dog", 0.7)], markup.Role.teacher)
+    html = markup.probabilities("Teacher", [("cat", 0.3), ("dog", 0.7)], Role.teacher)
     assert re.findall(r"class=kd-most><th scope=\"row\">(\w+)", html) == ["dog"]
     assert widths(html) == [30, 70]
 
@@ -49,7 +50,7 @@ def test_the_shade_of_a_confusion_matrix_depends_on_the_scale_that_is_given() ->
         markup.table(["<b>"], [["<b>", "<b>"]]),
         markup.side_by_side(["<b>", "<b>"], [Measure("<b>", ["<b>", "<b>"])], "<b>"),
         markup.signed_bars(["<b>"], {"<b>": [1.0]}),
-        markup.probabilities("<b>", [("<b>", 1.0)], markup.Role.student, "<b>"),
+        markup.probabilities("<b>", [("<b>", 1.0)], Role.student, "<b>"),
         markup.confusion("<b>", [[1]], ["<b>"], 1),
     ],
 )

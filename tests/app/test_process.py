@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_cli.app.events import Event, Failed, Evaluated, Trained
+from kd_cli.app.events import Evaluated, Event, Failed, Trained
 from kd_cli.app.process import COMMAND, Process, carry_out
 from kd_cli.app.worker import Work
 from kd_cli.config import KdError
@@ -91,8 +91,8 @@ def test_work_that_comes_to_nothing_says_why(function: Work, message: str) -> No
 def test_a_worker_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     script = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    with pytest.raises(KdError, match="no result after 3 seconds"):
-        carry_out(work.succeed, 3, python(script))
+    with pytest.raises(KdError, match="no result after 2 seconds"):
+        carry_out(work.succeed, 2, python(script))
     pid = int(file.read_text())
     wait_until(lambda: not is_alive(pid))
 

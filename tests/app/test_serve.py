@@ -87,13 +87,13 @@ def _answers(host: str, port: int) -> bool:
 def _upload_without_token(address: str) -> int:
     request = urllib.request.Request(f"{address}/_stcore/upload_file/session/file", b"content", method="PUT")
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
+        browser.open_url(request, timeout=10)
     return caught.value.code
 
 
 def _ask_from_elsewhere(address: str) -> str | None:
     request = urllib.request.Request(f"{address}/_stcore/health", headers={"Origin": "http://elsewhere.example"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with browser.open_url(request, timeout=10) as answer:
         header: str | None = answer.headers["Access-Control-Allow-Origin"]
     return header
 

@@ -8,8 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from kd_cli.app import train
-from kd_cli.app.events import Progressed, Evaluated
-from kd_cli.app.limits import MAX_EPOCHS
+from kd_cli.app.events import Evaluated, Progressed
 from kd_cli.commands.results import TrainingResult
 from kd_cli.distillation.methods import METHODS, MethodConfig
 from tests.app.conftest import Visit
@@ -101,9 +100,8 @@ def test_a_run_that_failed_says_why(watch: Watch) -> None:
         (lambda page: page.text_input[0].set_value("resnet-50"), "unknown architecture"),
         (lambda page: page.text_input[0].set_value("mlp-65536"), "up to 5,000,000"),
         (lambda page: page.number_input(key="kd temperature").set_value(0.0), "--temperature 0"),
-        (lambda page: by_label(page, "Epochs").set_value(MAX_EPOCHS + 1), f"up to {MAX_EPOCHS} epochs"),
     ],
-    ids=["unknown student", "large student", "option out of bounds", "many epochs"],
+    ids=["unknown student", "large student", "option out of bounds"],
 )
 def test_what_cannot_be_or_is_too_much_does_not_start(visit: Visit, change: Callable[[Any], Any], message: str) -> None:
     page = visit("train")
@@ -111,10 +109,6 @@ def test_what_cannot_be_or_is_too_much_does_not_start(visit: Visit, change: Call
     page.button[0].click().run()
     assert message in plain(page.error[0])
     assert "Run 1" not in html(page)
-
-
-def by_label(page: Any, label: str) -> Any:
-    return next(each for each in page.number_input if each.label == label)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd_cli.app.events import Began, Event, Progressed, Evaluated
+from kd_cli.app.events import Began, Evaluated, Event, Progressed
 from kd_cli.app.worker import Reporter, Server
 from kd_cli.config import TrainingConfig
 from kd_cli.data.batches import BatchSource
@@ -25,8 +25,8 @@ class Recorder(Server):
 
     def tell(self, event: Event) -> None:
         self.heard.append(event)
-        tests = sum(isinstance(each, Evaluated) for each in self.heard)
-        self.wants_stop = self.stop_after is not None and tests >= self.stop_after - 1
+        epochs = sum(isinstance(each, Evaluated) for each in self.heard)
+        self.wants_stop = epochs == self.stop_after  # known before the epoch's end is handled
 
 
 def train(dataset: Dataset, server: Recorder, **options: int) -> Training:

@@ -3,7 +3,7 @@
 import os
 import time
 
-from kd_cli.app.events import Failed, Outcome, Evaluated, Trained
+from kd_cli.app.events import Evaluated, Failed, Outcome, Trained
 from kd_cli.app.worker import Server
 from kd_cli.config import KdError
 from tests.report.results import training_result

@@ -1,7 +1,7 @@
 """Comparisons: what is compared, what is kept, and that one broken run harms no other."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kd_cli.commands import runs
 from kd_cli.commands.compare import compare, summarise
@@ -64,6 +65,14 @@ def compare_here(data: DataConfig, run: RunConfig, trained_teacher: TrainingResu
     return here
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def without_seconds(result: ComparisonResult) -> list[RunMeasures]:
     return [replace(run, train_seconds=0.0) for cell in result.cells for run in cell.runs]
 
@@ -84,9 +93,10 @@ class TestTheResult:
         assert (result.seeds, result.epochs, result.options["batch_size"]) == ((0, 1), 1, 64)
         assert (result.teachers, result.teacher_architectures) == ((trained_teacher.checkpoint,), ("mlp-16",))
 
-    def test_says_that_a_run_has_one_thread(self, compare_here: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    @pytest.mark.usefixtures("two_threads")
+    def test_says_that_a_run_has_one_thread_and_gives_the_others_back(self, compare_here: Compare) -> None:
         assert compare_here(seeds=1).device_name == "cpu (1 thread)"
+        assert torch.get_num_threads() == 2
 
     def test_pairs_a_method_with_the_baseline_seed_by_seed(self, compare_here: Compare) -> None:
         labels, kd = compare_here(seeds=3).cells
@@ -205,7 +215,7 @@ class Counting(InProcess):
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         self.runs.append(args[0])
-        return super().submit(fn, *args, **kwargs)
+        return super().submit(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class TestKeptRuns:

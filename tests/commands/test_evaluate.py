@@ -1,85 +1,105 @@
-"""Calibration and disagreements: what `kd evaluate` says beyond accuracy."""
+"""Evaluating: what is said of each network, and of the student beside its teacher."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from kd_cli.cli import main
-from kd_cli.evaluate import expected_calibration_error, find_disagreements, measure_calibration
+from kd_cli.commands.distill import distill
+from kd_cli.commands.evaluate import DISAGREEMENTS, evaluate
+from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.results import EvaluationResult, TrainingResult
+from kd_cli.config import KdError, OutputConfig
+from kd_cli.data import prepared
+from kd_cli.networks.checkpoint import load_checkpoint
+from kd_cli.networks.classifier import compute_logits
 
-LOGITS = 3 * torch.randn(500, 10, generator=torch.Generator().manual_seed(0))
-LABELS = torch.arange(500) % 10
-
-
-def sure_of(index: int, logit: float) -> Tensor:
-    return F.one_hot(torch.tensor([index]), 10).float() * logit
-
-
-class TestCalibration:
-    def test_every_picture_is_in_one_bin(self) -> None:
-        assert sum(each.count for each in measure_calibration(LOGITS, LABELS)) == 500
-
-    def test_a_bin_has_the_mean_confidence_and_the_share_read_right(self) -> None:
-        confidence, predicted = LOGITS.softmax(dim=1).max(dim=1)
-        inside = (confidence >= 8 / 15) & (confidence < 9 / 15)
-        row = measure_calibration(LOGITS, LABELS)[8]
-        assert row.count == inside.sum()
-        assert row.confidence == pytest.approx(confidence[inside].mean().item(), rel=1e-5)
-        assert row.accuracy == pytest.approx((predicted == LABELS)[inside].float().mean().item())
-
-    def test_an_empty_bin_claims_nothing(self) -> None:
-        row = measure_calibration(sure_of(0, 50.0), torch.tensor([0]))[3]
-        assert (row.count, row.confidence, row.accuracy) == (0, None, None)
-
-    def test_the_ece_is_torchmetrics(self) -> None:
-        torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
-        expected = torchmetrics.multiclass_calibration_error(LOGITS, LABELS, num_classes=10, n_bins=15)
-        assert expected_calibration_error(LOGITS, LABELS) == pytest.approx(expected.item(), abs=1e-6)
+CPU = torch.device("cpu")
 
 
-class TestDisagreements:
-    def test_equal_answers_are_none(self) -> None:
-        assert find_disagreements(LOGITS, 2 * LOGITS, LABELS, most=10) == []
-
-    def test_a_sure_contradiction_comes_before_a_toss_up(self) -> None:
-        teacher = torch.cat([sure_of(1, 0.1), sure_of(1, 9.0), sure_of(1, 9.0)])
-        student = torch.cat([sure_of(2, 0.1), sure_of(2, 9.0), sure_of(1, 9.0)])
-        found = find_disagreements(student, teacher, torch.tensor([1, 1, 1]), most=10)
-        assert [each.index for each in found] == [1, 0]
-
-    def test_only_the_most_telling_are_kept(self) -> None:
-        assert len(find_disagreements(LOGITS, LOGITS.roll(1, dims=1), LABELS, most=3)) == 3
-
-    def test_names_both_opinions_and_the_label(self) -> None:
-        (found,) = find_disagreements(sure_of(2, 50.0), sure_of(1, 50.0), torch.tensor([7]), most=1)
-        assert (found.label, found.teacher.class_index, found.student.class_index) == (7, 1, 2)
+@pytest.fixture
+def trained_student(student: StudentConfig) -> TrainingResult:
+    return distill(student)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder: Path = tmp_path_factory.mktemp("kd")
-    own = ["--dataset", "digits", "--data-dir", str(folder / "data"), "--models-dir", str(folder / "models")]
-    assert main(["train-teacher", "--arch", "mlp-16", "--epochs", "2", *own]) == 0
-    assert main(["distill", "--student", "mlp-8", "--epochs", "1", *own]) == 0
-    return own
+@pytest.fixture
+def result(student: StudentConfig, trained_student: TrainingResult) -> EvaluationResult:
+    return evaluate((), student.data, student.run)
 
 
-def test_the_student_has_disagreements_and_the_teacher_none(
-    place: list[str], capsys: pytest.CaptureFixture[str]
+def predict(checkpoint: str, student: StudentConfig) -> torch.Tensor:
+    images = prepared.load(student.data).test.images
+    return compute_logits(load_checkpoint(Path(checkpoint), CPU).classifier, images).argmax(dim=1)
+
+
+def test_accuracy_is_what_training_reported(
+    result: EvaluationResult, trained_teacher: TrainingResult, trained_student: TrainingResult
 ) -> None:
-    assert main(["evaluate", "--json", *place]) == 0
-    teacher, student = json.loads(capsys.readouterr().out)["models"]
-    assert teacher["disagreements"] is None
-    assert 1 <= len(student["disagreements"]) <= 10
+    for model, trained in zip(result.models, (trained_teacher, trained_student), strict=True):
+        assert (model.role, model.checkpoint) == (trained.role, trained.checkpoint)
+        assert (model.architecture, model.parameters) == (trained.architecture, trained.parameters)
+        assert (model.method, model.shipped) == (trained.method, False)
+        assert model.error_count == trained.error_count
+        assert model.accuracy == pytest.approx(trained.accuracy, abs=1e-12)
 
 
-@pytest.mark.parametrize(("arguments", "shown"), [([], 0), (["--confusion"], 2)])
-def test_confusion_is_shown_on_request(
-    place: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], shown: int
+def test_confusion_and_per_class_accuracy_count_the_same_images(result: EvaluationResult) -> None:
+    assert (result.test_images, len(result.classes)) == (500, 10)
+    for model in result.models:
+        counts = torch.tensor(model.confusion)
+        assert counts.shape == (10, 10)
+        assert counts.sum() == 500
+        assert counts.sum() - counts.trace() == model.error_count
+        assert model.per_class_accuracy == pytest.approx((counts.diagonal() / counts.sum(dim=1)).tolist())
+
+
+def test_agreement_is_with_the_teacher(
+    result: EvaluationResult,
+    student: StudentConfig,
+    trained_teacher: TrainingResult,
+    trained_student: TrainingResult,
 ) -> None:
-    assert main(["evaluate", *arguments, *place]) == 0
-    assert capsys.readouterr().out.count("rows are the labels") == shown
+    teacher_says, student_says = (predict(each.checkpoint, student) for each in (trained_teacher, trained_student))
+    expected = (teacher_says == student_says).double().mean().item()
+    assert [model.agreement for model in result.models] == [1, pytest.approx(expected)]
+
+
+def test_only_a_student_has_disagreements_and_they_are_true_and_sorted(
+    result: EvaluationResult, student: StudentConfig, trained_student: TrainingResult
+) -> None:
+    teacher, other = result.models
+    assert teacher.disagreements is None
+    assert other.disagreements is not None
+    assert 1 <= len(other.disagreements) <= DISAGREEMENTS
+    predicted = predict(trained_student.checkpoint, student)
+    for each in other.disagreements:
+        assert each.student.class_index == predicted[each.index] != each.teacher.class_index
+    divergences = [each.divergence for each in other.disagreements]
+    assert divergences == sorted(divergences, reverse=True)
+
+
+def test_a_student_alone_agrees_with_nobody(student: StudentConfig, trained_student: TrainingResult) -> None:
+    (model,) = evaluate([Path(trained_student.checkpoint)], student.data, student.run).models
+    assert (model.agreement, model.disagreements) == (None, None)
+
+
+def test_checkpoints_are_evaluated_in_the_order_given(
+    student: StudentConfig, trained_teacher: TrainingResult, trained_student: TrainingResult
+) -> None:
+    paths = [Path(trained_student.checkpoint), Path(trained_teacher.checkpoint)]
+    result = evaluate(paths, replace(student.data, dataset="auto"), student.run)
+    assert result.dataset == "digits"
+    assert [model.checkpoint for model in result.models] == list(map(str, paths))
+    assert result.models[0].agreement is not None
+
+
+def test_a_file_named_like_a_state_dict_that_training_wrote_is_read(student: StudentConfig, tmp_path: Path) -> None:
+    trained = distill(student, OutputConfig(tmp_path / "x.pth"))
+    (model,) = evaluate([tmp_path / "x.pth"], student.data, student.run).models
+    assert model.error_count == trained.error_count
+
+
+def test_a_file_that_is_not_there_is_named(student: StudentConfig) -> None:
+    with pytest.raises(KdError, match=r"no checkpoint missing\.safetensors"):
+        evaluate([Path("missing.safetensors")], student.data, student.run)

@@ -7,59 +7,93 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
 
-from kd_cli.checkpoint import load_checkpoint
-from kd_cli.train import Bar, Epoch, Training
+from kd_cli.networks.checkpoint import load_checkpoint
+from kd_cli.training.loop import Callback, Epoch, Training
 from tests.conftest import CommandLine, hear_interrupts
 
 TEACHER = ("train-teacher", "--dataset", "digits", "--arch", "cnn-4", "--epochs", "4")
 STUDENT = ("distill", "--dataset", "digits", "--student", "mlp-16", "--epochs", "4")
+STATE = Path("runs/models/digits/teacher.safetensors.resume")
+
+CPU = torch.device("cpu")
+
+posix = pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
+
+HappenIn = Callable[[int | None], None]
+"""Let something happen in the middle of this epoch of every run from now on; None: no more of that."""
+
+
+def make_happen(monkeypatch: pytest.MonkeyPatch, what: Callable[[Training], None]) -> HappenIn:
+    run_epoch = Training.run_epoch
+    when: int | None = None
+
+    class Event(Callback):
+        def on_step_end(self, training: Training) -> None:
+            if training.step_in_epoch == 6:
+                what(training)
+
+    def eventful(training: Training, callbacks: Sequence[Callback] = ()) -> Epoch:
+        event = [Event()] if training.epochs_done + 1 == when else []
+        return run_epoch(training, [*callbacks, *event])
+
+    def set_epoch(epoch: int | None) -> None:
+        nonlocal when
+        when = epoch
+
+    monkeypatch.setattr(Training, "run_epoch", eventful)
+    return set_epoch
 
 
 @pytest.fixture
-def stop_in_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Let Ctrl-C come in the middle of an epoch of every run from now on; None: no more of that."""
-    run_epoch = Training.run_epoch
-    stop: int | None = None
+def stop_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
+    """Ctrl-C."""
 
-    def stopped(training: Training, bar: Bar) -> Epoch:
-        if training.epochs_done + 1 == stop:
-            monkeypatch.setattr(bar, "update", Mock(side_effect=[None] * 5 + [KeyboardInterrupt]))
-        return run_epoch(training, bar)
+    def interrupt(_: Training) -> None:
+        raise KeyboardInterrupt
 
-    def set_stop(epoch: int | None) -> None:
-        nonlocal stop
-        stop = epoch
-
-    monkeypatch.setattr(Training, "run_epoch", stopped)
-    return set_stop
+    return make_happen(monkeypatch, interrupt)
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 4])
+@pytest.fixture
+def diverge_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
+    """Weights that are no numbers, so that the next loss is none."""
+
+    def spoil(training: Training) -> None:
+        with torch.no_grad():
+            next(training.network.parameters()).fill_(torch.nan)
+
+    return make_happen(monkeypatch, spoil)
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("command", "epoch"),
     [
-        TEACHER,
-        (*TEACHER, "--augment"),
-        (*TEACHER, "--schedule", "constant"),
-        (*TEACHER, "--schedule", "cosine"),
-        (*TEACHER, "--ensemble", "2"),
-        STUDENT,
-        (*STUDENT, "--augment"),
-        (*STUDENT, "--method", "fitnet"),
-        (*STUDENT, "--method", "crd"),
+        *((TEACHER, epoch) for epoch in (1, 2, 4)),
+        ((*TEACHER, "--augment"), 3),
+        ((*TEACHER, "--warp"), 3),
+        ((*TEACHER, "--schedule", "constant"), 3),
+        ((*TEACHER, "--schedule", "cosine"), 3),
+        ((*TEACHER, "--ensemble", "2"), 3),
+        (STUDENT, 3),
+        ((*STUDENT, "--augment"), 3),
+        ((*STUDENT, "--warp"), 3),
+        ((*STUDENT, "--train-fraction", "0.1"), 3),
+        ((*STUDENT, "--train-fraction", "0.1", "--transfer", "all"), 3),
+        ((*STUDENT, "--method", "fitnet"), 3),
+        ((*STUDENT, "--method", "vid"), 3),
+        ((*STUDENT, "--method", "crd"), 3),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else f"epoch {value}",
 )
 def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    kd: CommandLine, stop_in_epoch: Callable[[int | None], None], command: tuple[str, ...], epoch: int
+    kd: CommandLine, stop_in_epoch: HappenIn, command: tuple[str, ...], epoch: int
 ) -> None:
     kd(*command, "--output", "unbroken.safetensors")
     stop_in_epoch(epoch)
@@ -69,39 +103,37 @@ def test_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     assert Path("broken.safetensors").read_bytes() == Path("unbroken.safetensors").read_bytes()
 
 
-def test_resumed_run_reports_all_its_epochs(kd: CommandLine, stop_in_epoch: Callable[[int | None], None]) -> None:
+def test_resumed_run_reports_all_its_epochs(kd: CommandLine, stop_in_epoch: HappenIn) -> None:
     stop_in_epoch(3)
     kd(*TEACHER)
     stop_in_epoch(None)
-    code, stdout, _ = kd(*TEACHER, "--resume")
+    code, stdout, _ = kd(*TEACHER, "--resume", "--json")
+    result = json.loads(stdout)
     assert code == 0
-    assert [f"│     {number} │" in stdout for number in range(1, 6)] == [True] * 4 + [False]
+    assert [epoch["epoch"] for epoch in result["history"]] == [1, 2, 3, 4]
+    assert result["train_seconds"] == pytest.approx(sum(epoch["seconds"] for epoch in result["history"]))
 
 
-def test_interrupt_says_in_one_line_what_is_kept_and_how_to_go_on(
-    kd: CommandLine, stop_in_epoch: Callable[[int | None], None]
-) -> None:
+def test_interrupt_says_in_one_line_what_is_kept_and_how_to_go_on(kd: CommandLine, stop_in_epoch: HappenIn) -> None:
     stop_in_epoch(3)
     code, stdout, stderr = kd(*TEACHER)
     assert (code, stdout, stderr.count("\n")) == (130, "", 1)
-    assert "teacher.resume keeps 2 of 4 epochs" in stderr
+    assert f"{STATE} keeps 2 of 4 epochs" in stderr
     assert "--resume" in stderr
 
 
-def test_interrupted_run_leaves_the_earlier_checkpoint(
-    kd: CommandLine, stop_in_epoch: Callable[[int | None], None]
-) -> None:
+def test_interrupted_run_leaves_the_earlier_checkpoint(kd: CommandLine, stop_in_epoch: HappenIn) -> None:
     kd(*TEACHER)
-    path = Path("models/digits/teacher.safetensors")
+    path = Path("runs/models/digits/teacher.safetensors")
     before = path.read_bytes()
     stop_in_epoch(2)
-    kd(*TEACHER, "--seed", "1")
+    assert kd(*TEACHER, "--seed", "1")[0] == 130
     assert path.read_bytes() == before
 
 
 def test_completed_run_leaves_no_state_behind(kd: CommandLine) -> None:
     kd(*TEACHER, "--ensemble", "2")
-    assert sorted(path.name for path in Path("models/digits").iterdir()) == [
+    assert sorted(path.name for path in Path("runs/models/digits").iterdir()) == [
         "teacher-2.safetensors",
         "teacher.safetensors",
     ]
@@ -111,6 +143,21 @@ def test_resuming_where_nothing_was_stopped_is_an_ordinary_run(kd: CommandLine) 
     assert kd(*TEACHER, "--resume")[0] == 0
 
 
+def test_runs_whose_files_differ_in_the_ending_alone_have_states_of_their_own(
+    kd: CommandLine, stop_in_epoch: HappenIn
+) -> None:
+    names = ("run.0", "run.1")
+    kd(*TEACHER, "--output", "unbroken")
+    stop_in_epoch(3)
+    for seed, name in enumerate(names):
+        kd(*TEACHER, "--output", name, "--seed", seed)
+    stop_in_epoch(None)
+    for seed, name in enumerate(names):
+        assert kd(*TEACHER, "--output", name, "--seed", seed, "--resume")[0] == 0
+    assert Path("run.0").read_bytes() == Path("unbroken").read_bytes()
+    assert load_checkpoint(Path("run.1"), CPU).metadata.seed == 1
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -118,27 +165,49 @@ def test_resuming_where_nothing_was_stopped_is_an_ordinary_run(kd: CommandLine) 
         (*TEACHER, "--seed", "1"),
         (*TEACHER, "--batch-size", "32"),
         (*TEACHER, "--lr", "0.01"),
+        (*TEACHER, "--schedule", "cosine"),
         (*TEACHER, "--augment"),
+        (*TEACHER, "--warp"),
         (*TEACHER, "--arch", "cnn-5"),
     ],
     ids=" ".join,
 )
 def test_state_of_another_command_line_is_refused_and_kept(
-    kd: CommandLine, stop_in_epoch: Callable[[int | None], None], other: tuple[str, ...]
+    kd: CommandLine, stop_in_epoch: HappenIn, other: tuple[str, ...]
 ) -> None:
     stop_in_epoch(3)
     kd(*TEACHER)
     stop_in_epoch(None)
-    state = Path("models/digits/teacher.resume").read_bytes()
+    state = STATE.read_bytes()
     code, _, stderr = kd(*other, "--resume")
     assert (code, stderr.count("\n")) == (1, 1)
     assert "another command line" in stderr
-    assert Path("models/digits/teacher.resume").read_bytes() == state
+    assert STATE.read_bytes() == state
 
 
-def test_state_of_a_student_of_another_teacher_is_refused(
-    kd: CommandLine, stop_in_epoch: Callable[[int | None], None]
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("--method", "vid"),
+        ("--temperature", "5"),
+        ("--train-fraction", "0.5"),
+        ("--train-fraction", "0.1", "--transfer", "all"),
+        ("--student", "mlp-17"),
+    ],
+    ids=" ".join,
+)
+def test_state_of_another_students_command_line_is_refused(
+    kd: CommandLine, stop_in_epoch: HappenIn, other: tuple[str, ...]
 ) -> None:
+    stop_in_epoch(3)
+    kd(*STUDENT, "--train-fraction", "0.1")
+    stop_in_epoch(None)
+    code, _, stderr = kd(*STUDENT, "--train-fraction", "0.1", *other, "--resume")
+    assert code == 1
+    assert "another command line" in stderr
+
+
+def test_state_of_a_student_of_another_teacher_is_refused(kd: CommandLine, stop_in_epoch: HappenIn) -> None:
     stop_in_epoch(3)
     kd(*STUDENT)
     stop_in_epoch(None)
@@ -148,22 +217,37 @@ def test_state_of_a_student_of_another_teacher_is_refused(
     assert "another command line" in stderr
 
 
-@pytest.mark.parametrize("damage", ["truncated", "junk", "empty", "another file"])
-def test_damaged_state_is_refused_in_one_line(
-    kd: CommandLine, stop_in_epoch: Callable[[int | None], None], damage: str
-) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "junk", "empty", "list", "tensor", "nothing in it", "fewer epochs"])
+def test_damaged_state_is_refused_in_one_line(kd: CommandLine, stop_in_epoch: HappenIn, damage: str) -> None:
     stop_in_epoch(3)
     kd(*TEACHER)
     stop_in_epoch(None)
-    state = Path("models/digits/teacher.resume")
-    content = state.read_bytes()
-    if damage == "another file":
-        torch.save([1, 2, 3], state)
+    content = STATE.read_bytes()
+    kept = torch.load(STATE, weights_only=True)
+    saved: dict[str, Any] = {
+        "list": [1, 2, 3],
+        "tensor": torch.zeros(3),
+        "nothing in it": {},
+        "fewer epochs": kept | {"history": kept["history"][:1]},
+    }
+    if damage in saved:
+        torch.save(saved[damage], STATE)
     else:
-        state.write_bytes({"truncated": content[:-100], "junk": b"junk" * 100, "empty": b""}[damage])
+        STATE.write_bytes({"truncated": content[:-100], "junk": b"junk" * 100, "empty": b""}[damage])
     code, _, stderr = kd(*TEACHER, "--resume")
     assert (code, stderr.count("\n")) == (1, 1)
     assert "start again without --resume" in stderr
+
+
+def test_what_is_kept_is_read_without_running_any_code(kd: CommandLine) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, ("sprung",)
+
+    STATE.parent.mkdir(parents=True)
+    torch.save({"run": Trap()}, STATE)
+    assert kd(*TEACHER, "--resume")[0] == 1
+    assert not Path("sprung").exists()
 
 
 @pytest.mark.parametrize("lr", ["1e20", "1e38"])
@@ -172,7 +256,82 @@ def test_loss_that_is_no_number_stops_the_run_and_names_epoch_and_step(kd: Comma
     assert (code, stderr.count("\n")) == (1, 1)
     assert "in epoch 1, step " in stderr
     assert "--lr" in stderr
-    assert not Path("models/digits/teacher.safetensors").exists()
+    assert list(Path("runs/models/digits").iterdir()) == []
+
+
+def test_run_that_diverged_goes_on_with_the_smaller_learning_rate_that_it_names(
+    kd: CommandLine, diverge_in_epoch: HappenIn
+) -> None:
+    diverge_in_epoch(3)
+    code, _, stderr = kd(*TEACHER, "--lr", "0.01")
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert f"in epoch 3, step 7; {STATE} keeps 2 of 4 epochs" in stderr
+    assert "--resume and a smaller --lr, e.g. --lr 0.001" in stderr
+    diverge_in_epoch(None)
+    code, stdout, _ = kd(*TEACHER, "--resume", "--lr", "0.001", "--json")
+    result = json.loads(stdout)
+    assert code == 0
+    assert len(result["history"]) == 4
+    assert result["options"]["lr"] == 0.001
+    assert not STATE.exists()
+
+
+def test_state_of_a_run_that_diverged_is_that_of_the_last_good_epoch(
+    kd: CommandLine, diverge_in_epoch: HappenIn
+) -> None:
+    kd(*TEACHER, "--output", "unbroken")
+    diverge_in_epoch(3)
+    kd(*TEACHER, "--output", "broken")
+    diverge_in_epoch(None)
+    assert kd(*TEACHER, "--output", "broken", "--resume")[0] == 0
+    assert Path("broken").read_bytes() == Path("unbroken").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "other", [("--seed", "1"), ("--batch-size", "32"), ("--schedule", "cosine"), ("--epochs", "5")], ids=" ".join
+)
+def test_run_that_diverged_may_change_its_learning_rate_and_nothing_else(
+    kd: CommandLine, diverge_in_epoch: HappenIn, other: tuple[str, ...]
+) -> None:
+    diverge_in_epoch(3)
+    kd(*TEACHER)
+    diverge_in_epoch(None)
+    code, _, stderr = kd(*TEACHER, "--resume", "--lr", "0.0001", *other)
+    assert code == 1
+    assert f"another command line ({other[0][2:].replace('-', '_')} " in stderr
+
+
+def test_run_that_went_on_is_bound_to_its_new_learning_rate(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        make_happen(patch, lambda training: next(training.network.parameters()).data.fill_(torch.nan))(3)
+        kd(*TEACHER, "--lr", "0.01")
+    with monkeypatch.context() as patch:
+
+        def interrupt(_: Training) -> None:
+            raise KeyboardInterrupt
+
+        make_happen(patch, interrupt)(4)
+        assert kd(*TEACHER, "--lr", "0.001", "--resume")[0] == 130
+    assert "another command line (lr " in kd(*TEACHER, "--lr", "0.01", "--resume")[2]
+    assert kd(*TEACHER, "--lr", "0.001", "--resume")[0] == 0
+
+
+def test_state_whose_own_loss_is_no_number_is_not_offered(kd: CommandLine) -> None:
+    """One step an epoch: the loss of the second is that of the weights that were kept after the first."""
+    command = (*STUDENT, "--method", "labels", "--batch-size", "2000")
+    code, _, stderr = kd(*command, "--lr", "1e20")
+    assert code == 1
+    assert "in epoch 2, step 1; start again with a smaller --lr" in stderr
+    assert list(Path("runs/models/digits").iterdir()) == []
+
+
+def test_run_that_diverges_at_once_leaves_the_state_of_another_run(kd: CommandLine, stop_in_epoch: HappenIn) -> None:
+    stop_in_epoch(3)
+    kd(*TEACHER)
+    state = STATE.read_bytes()
+    stop_in_epoch(None)
+    assert kd(*TEACHER, "--lr", "1e38")[0] == 1
+    assert STATE.read_bytes() == state
 
 
 def program(folder: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -188,10 +347,10 @@ def program(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
+@posix
 @pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_and_resumed_ends_with_the_bytes_of_the_unbroken_run(tmp_path: Path, kills: int) -> None:
-    assert program(tmp_path).wait() == 0  # prepares the data
+    assert program(tmp_path, "--epochs", "1").wait() == 0  # prepares the data
     start = time.monotonic()
     assert program(tmp_path, "--output", "unbroken.safetensors").wait() == 0
     whole = time.monotonic() - start
@@ -202,18 +361,19 @@ def test_killed_at_any_moment_and_resumed_ends_with_the_bytes_of_the_unbroken_ru
             time.sleep(moments.uniform(0, whole))
             run.kill()
         if path.exists():
-            load_checkpoint(path, torch.device("cpu"))  # whole, or this raises
+            load_checkpoint(path, CPU)  # whole, or this raises
         resumed = program(tmp_path, "--output", path.name, "--resume")
         _, stderr = resumed.communicate()
         assert resumed.returncode == 0, stderr
         assert path.read_bytes() == (tmp_path / "unbroken.safetensors").read_bytes()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
+@posix
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_a_run_with_one_line_and_exit_code_130(tmp_path: Path, which: signal.Signals) -> None:
     with program(tmp_path, "--output", "mine.safetensors", "--epochs", "100000") as run:
-        while not (tmp_path / "mine.resume").exists():
+        while not (tmp_path / "mine.safetensors.resume").exists():
+            assert run.poll() is None
             time.sleep(0.05)
         run.send_signal(which)
         try:
@@ -224,20 +384,20 @@ def test_signal_ends_a_run_with_one_line_and_exit_code_130(tmp_path: Path, which
     assert b"--resume" in stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="starts four processes at once")
-def test_four_processes_that_write_one_checkpoint_leave_one_of_theirs_whole(tmp_path: Path) -> None:
-    assert program(tmp_path).wait() == 0  # prepares the data
+@posix
+def test_processes_that_write_one_checkpoint_leave_one_of_theirs_whole(tmp_path: Path) -> None:
+    assert program(tmp_path, "--epochs", "1").wait() == 0  # prepares the data
     runs = [
-        program(tmp_path, "--output", "shared.safetensors", "--epochs", "3", "--seed", str(seed)) for seed in range(4)
+        program(tmp_path, "--output", "shared.safetensors", "--epochs", "3", "--seed", str(seed)) for seed in range(3)
     ]
     for run in runs:
         run.communicate()
-    assert load_checkpoint(tmp_path / "shared.safetensors", torch.device("cpu")).metadata.seed in range(4)
+    assert load_checkpoint(tmp_path / "shared.safetensors", CPU).metadata.seed in range(3)
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".tmp", ".resume")] == []
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
+@posix
 def test_comparison_killed_at_any_moment_goes_on_to_the_same_result(tmp_path: Path) -> None:
     train_teacher = [sys.executable, "-m", "kd_cli", *TEACHER]
     subprocess.run(train_teacher, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
@@ -261,14 +421,3 @@ def test_comparison_killed_at_any_moment_goes_on_to_the_same_result(tmp_path: Pa
             run.communicate()  # its processes end with it, or this would wait for them
         out, stderr = compare(str(number)).communicate()
         assert accuracies(out) == expected, stderr
-
-
-def test_what_is_kept_is_read_without_running_any_code(kd: CommandLine) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return os.mkdir, ("sprung",)
-
-    Path("models/digits").mkdir(parents=True)
-    torch.save({"run": Trap()}, "models/digits/teacher.resume")
-    assert kd(*TEACHER, "--resume")[0] == 1
-    assert not Path("sprung").exists()
