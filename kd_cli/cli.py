@@ -56,7 +56,7 @@ app = typer.Typer(
     name="kd",
     help="Knowledge distillation, measured: a small student network learns from a larger teacher.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -87,7 +87,7 @@ def train_teacher(
 
     plots.require_ready(shown.plot)
     keep_freed_memory()
-    result = train_teacher(network.arch, data, training, run, output, network.ensemble)
+    result = train_teacher(network.arch, data, training, run, output, network.ensemble, shown.force)
     _show(result, print_training, shown.json)
     plots.save(shown.plot, plots_training.draw_training, result)
 
@@ -105,7 +105,10 @@ def distill(
     output: OutputConfig,
     shown: ReportConfig,
 ) -> None:
-    """Distil a teacher into a student; the default is alpha * T^2 * KL + (1 - alpha) * cross-entropy."""
+    """Distil a teacher into a student.
+
+    The default loss is alpha * T^2 * KL(teacher, student) + (1 - alpha) * cross-entropy with the labels.
+    """
     from kd_cli.commands.distill import distill
     from kd_cli.commands.job import StudentConfig
     from kd_cli.report import plots, plots_training
@@ -114,7 +117,7 @@ def distill(
 
     plots.require_ready(shown.plot)
     keep_freed_memory()
-    result = distill(StudentConfig(network.student, method, teachers, labels, data, training, run), output)
+    result = distill(StudentConfig(network.student, method, teachers, labels, data, training, run), output, shown.force)
     _show(result, print_training, shown.json)
     plots.save(shown.plot, plots_training.draw_training, result)
 
@@ -131,7 +134,10 @@ def compare(
     shown: ReportConfig,
     table: ComparisonReportConfig,
 ) -> None:
-    """Does it help? Train every method, student and seed, and compare each with the same student from labels alone."""
+    """Does it help? Compare methods with labels alone.
+
+    Every student is trained with every method and seed, and compared with the same student and seed from labels.
+    """
     from kd_cli.commands.compare import compare
     from kd_cli.files import require_writable
     from kd_cli.report import plots, plots_comparison
@@ -160,7 +166,7 @@ def evaluate(
     table: EvaluationReportConfig,
     checkpoints: CheckpointsArgument = None,
 ) -> None:
-    """Measure accuracy, calibration and agreement on the test set."""
+    """Measure accuracy, calibration and agreement."""
     from kd_cli.commands.evaluate import evaluate
     from kd_cli.report import plots, plots_evaluation
     from kd_cli.report.evaluation import print_evaluation
@@ -174,7 +180,7 @@ def evaluate(
 @app.command()
 @with_options
 def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints: CheckpointsArgument = None) -> None:
-    """Measure parameters, MACs, size, latency and throughput, side by side."""
+    """Measure parameters, MACs, size, latency, throughput."""
     from kd_cli.commands.benchmark import benchmark
     from kd_cli.report import plots, plots_benchmark
     from kd_cli.report.benchmark import print_benchmark
@@ -195,7 +201,10 @@ def predict(
     config: PredictionConfig,
     run: RunConfig,
 ) -> None:
-    """Predict which digit images show, with teacher and student. Needs no data set."""
+    """Predict which digits images show.
+
+    Teacher and student predict side by side. No data set is needed.
+    """
     from kd_cli.commands.predict import predict
     from kd_cli.report import predictions
 
@@ -228,7 +237,10 @@ def serve_app(
     data: DataConfig,
     page: PageConfig,
 ) -> None:
-    """Draw digits, upload images, compare, and train in the browser. Needs the extra app."""
+    """Draw, upload, compare and train in the browser.
+
+    Needs the extra app.
+    """
     from kd_cli.app.serve import serve
 
     serve(page, data)

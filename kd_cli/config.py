@@ -6,8 +6,9 @@ Options that need knowledge of a wing are configured there: methods in `distilla
 """
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -73,6 +74,19 @@ class Role(str, Enum):
 
     teacher = "teacher"
     student = "student"
+
+
+def require_name(what: str, name: str, names: Collection[str]) -> None:
+    """Refuse a name that is not one of those that there are.
+
+    Raises:
+        ConfigError: names all of them, and the most similar one.
+    """
+    if name in names:
+        return
+    similar = difflib.get_close_matches(name, names, 1)
+    hint = f" (did you mean {similar[0]}?)" if similar else ""
+    raise ConfigError(f"unknown {what} {name!r}{hint}: use {', '.join(names)}")
 
 
 @dataclass(frozen=True)

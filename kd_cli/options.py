@@ -9,12 +9,14 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any
 
 import typer
 
-from kd_cli.config import Config, CostAxis, ModelsConfig, Option, option
+from kd_cli.config import Config, ConfigError, CostAxis, ModelsConfig, Option, option, require_name
 from kd_cli.networks.spec import Spec, parse_spec
 
 Command = Callable[..., None]
@@ -103,33 +105,72 @@ def with_options(command: Command) -> Command:
 
 
 def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
-    """The parameter that Typer makes the field's option of."""
+    """The parameter that Typer makes the field's option of. What is not a path, a text or a switch arrives as text."""
     about: Option = field.metadata["option"]
     name = about.flag or field.name.replace("_", "-")
     kind, default = field.type, field.default
-    flag = f"--{name}/--no-{name}" if default is True else f"--{name}"
-    if about.read is not None:  # given as text, and read when the configuration is made
-        kind, default = str, _as_text(default)
+    flags = [f"--{name}/--no-{name}" if default is True else f"--{name}", *([about.short] if about.short else [])]
+    if _reader(field) is not None:
+        kind, default = str | None, None if default is None else _as_text(default)
     elif typing.get_origin(kind) is tuple:  # an option that may be given several times
         kind, default = list[typing.get_args(kind)[0]] | None, None  # type: ignore[misc]
-    flags = [flag, about.short] if about.short else [flag]
-    made = typer.Option(*flags, help=about.help, envvar=about.env, metavar=about.metavar)
+    made = typer.Option(
+        *flags, help=about.help, envvar=about.env, metavar=about.metavar or _metavar(_plain_type(field))
+    )
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
     )
 
 
-def _as_text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _make(config: type[Config], given: dict[str, Any]) -> Config:
     values = {}
     for field in dataclasses.fields(config):
-        about, value = field.metadata["option"], given[field.name]
-        if about.read is not None:
-            value = about.read(value)
+        read, value = _reader(field), given[field.name]
+        if read is not None and value is not None:
+            value = read(value)
         elif typing.get_origin(field.type) is tuple:
             value = tuple(value or ())
         values[field.name] = value
     return config(**values)
+
+
+def _reader(field: "dataclasses.Field[Any]") -> Callable[[str], Any] | None:
+    """How the option's text becomes the field's value, where that is our own to say: libraries speak of themselves."""
+    read: Callable[[str], Any] | None = field.metadata["option"].read
+    kind = _plain_type(field)
+    if read is None and kind in (int, float):
+        return functools.partial(_read_number, field, kind)
+    if read is None and isinstance(kind, type) and issubclass(kind, Enum):
+        return functools.partial(_read_name, field, kind)
+    return read
+
+
+def _read_number(field: "dataclasses.Field[Any]", kind: type[int | float], text: str) -> int | float:
+    try:
+        return kind(text)
+    except ValueError as error:
+        number = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"--{field.name.replace('_', '-')} {text}: use {number}") from error
+
+
+def _read_name(field: "dataclasses.Field[Any]", kind: type[Enum], text: str) -> Enum:
+    require_name(field.name.replace("_", " "), text, [each.value for each in kind])
+    return kind(text)
+
+
+def _plain_type(field: "dataclasses.Field[Any]") -> Any:
+    """The field's type, without the None that it may also be."""
+    kinds = [kind for kind in typing.get_args(field.type) if kind is not type(None)]
+    return kinds[0] if isinstance(field.type, UnionType) and len(kinds) == 1 else field.type
+
+
+def _metavar(kind: Any) -> str | None:
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "|".join(each.value for each in kind)
+    return {int: "N", float: "X", Path: "PATH"}.get(kind)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, Enum):
+        return str(value.value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

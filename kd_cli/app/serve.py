@@ -20,7 +20,6 @@ FIXED = {
     "server.fileWatcherType": "none",  # nothing here changes while it runs
     "server.enableXsrfProtection": "true",
     "server.enableCORS": "true",
-    "global.developmentMode": "false",  # true would let every origin in
     "runner.postScriptGC": "false",  # a full collection after every stroke takes ten times as long as the predictions
     "browser.gatherUsageStats": "false",
 }

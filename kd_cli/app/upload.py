@@ -32,12 +32,11 @@ def _receive() -> list[UploadedFile]:
         accept_multiple_files=True,
         key=f"uploader {state.setdefault('uploader', 0)}",
     )
+    _forget_others(files)
     megabytes = sum(file.size for file in files) / 2**20
     if megabytes > TOTAL_MEGABYTES:
         state["uploader"] += 1  # a widget with another key is another one, and empty
         state["refused"] = f"These images are {megabytes:.0f} MB together: upload up to {TOTAL_MEGABYTES} MB at a time."
-        _forget_others(files)
-        _forget_others([])
         st.rerun()
     if files:
         state.pop("refused", None)
@@ -45,7 +44,6 @@ def _receive() -> list[UploadedFile]:
         st.error(state["refused"])
     if len(files) > MAX_IMAGES:
         st.warning(f"These are {len(files)} images; the first {MAX_IMAGES} are shown. kd predict takes any number.")
-    _forget_others(files)
     return files
 
 

@@ -1,5 +1,6 @@
 """``kd benchmark``: the cost of networks, side by side."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def benchmark(
     Raises:
         KdError: something is not there, or does not fit together.
     """
+    load_average = _read_load()  # before this command adds to it
     dataset, checkpoints = open_for_testing(data, run, paths)
     test = dataset.test
     costs = measure_costs([each.classifier for each in checkpoints], test)
@@ -41,9 +43,19 @@ def benchmark(
         device_name=name,
         threads=torch.get_num_threads(),
         latency_threads=LATENCY_THREADS,
+        cores=os.cpu_count() or 1,
+        load_average=load_average,
         models=tuple(models),
         student_speedup=_speedup(models),
     )
+
+
+def _read_load() -> float | None:
+    """How many programs wanted a core, on average over the last minute; None where the system does not count them."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
 
 
 def _speedup(models: Sequence[BenchmarkedModel]) -> float | None:

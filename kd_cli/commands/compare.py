@@ -1,5 +1,6 @@
 """``kd compare``: does distillation help? Many runs side by side -> means, paired differences, and verdicts."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -29,6 +30,8 @@ from kd_cli.files import require_writable
 from kd_cli.networks.classifier import build_classifier, count_parameters
 from kd_cli.training import device
 from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out, local_executor
+
+log = logging.getLogger(__name__)
 
 Outcomes = dict[Run, RunOutcome]
 
@@ -62,7 +65,14 @@ def compare(
     runs = [Run(cell, seed, common) for seed in seeds for cell in grid.cells]
     store = RunStore(comparison.results_dir, job)
     require_writable(store.folder / job.dataset.info.name / "probe")
-    outcomes, count = _collect(runs, store, _count_workers(comparison.jobs, job), make_executor)
+    kept = {} if comparison.fresh else {run: found for run in runs if (found := store.find(run)) is not None}
+    if store.unusable:
+        log.warning(
+            "%s is no finished run, one of %d such files: these runs are carried out again",
+            store.unusable[0],
+            len(store.unusable),
+        )
+    outcomes, count = _collect(runs, kept, store, _count_workers(comparison.jobs, job), make_executor)
     return ComparisonResult(
         dataset=job.dataset.info.name,
         device=kind,
@@ -119,10 +129,10 @@ def _compare_with_baseline(cell: Cell, measures: dict[Cell, dict[int, RunMeasure
 
 
 def _collect(
-    runs: Sequence[Run], store: RunStore, workers: int, make_executor: MakeExecutor
+    runs: Sequence[Run], kept: dict[Run, RunMeasures], store: RunStore, workers: int, make_executor: MakeExecutor
 ) -> tuple[Outcomes, RunCount]:
     """The outcomes of all runs; those that are not kept already are carried out."""
-    outcomes = {run: RunOutcome(measures) for run in runs if (measures := store.find(run)) is not None}
+    outcomes = {run: RunOutcome(measures) for run, measures in kept.items()}
     missing = [run for run in runs if run not in outcomes]
     workers = max(1, min(workers, len(missing)))
     try:

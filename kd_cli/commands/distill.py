@@ -4,21 +4,24 @@ from collections.abc import Sequence
 
 from kd_cli.commands.job import StudentConfig, resolve_student
 from kd_cli.commands.results import TrainingResult
-from kd_cli.commands.training_run import run_job
+from kd_cli.commands.training_run import require_checkpoint_output, run_job
 from kd_cli.config import OutputConfig
-from kd_cli.files import require_writable
 from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.training.loop import Callback
 
 
 def distill(
-    config: StudentConfig, output: OutputConfig = OutputConfig(), callbacks: Sequence[Callback] = ()
+    config: StudentConfig,
+    output: OutputConfig = OutputConfig(),
+    force: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a student and save it.
 
     Args:
         config: what to train, with which method, from which teachers and images.
         output: where to save it, and whether to go on from an earlier run.
+        force: whether to replace a file of somebody else's, and to save a network that learnt nothing.
         callbacks: in place of a progress bar.
 
     Raises:
@@ -26,7 +29,7 @@ def distill(
     """
     job = resolve_student(config, needs_teacher=False)
     path = output.output or checkpoint_path(config.run.models_dir, job.dataset.info.name, job.role)
-    require_writable(path)  # before the teachers' pass over all images
-    finished = run_job(job, path, output.resume, callbacks)
+    require_checkpoint_output(job, path, force)  # before the teachers' pass over all images
+    finished = run_job(job, path, output, force, callbacks)
     finished.state.remove()
     return finished.result

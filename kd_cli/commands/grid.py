@@ -71,6 +71,7 @@ class ComparisonConfig(Config):
     jobs: int | None = option(
         None, "Runs at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
     )
+    fresh: bool = option(False, "Carry out every run, also those that are kept.")
     results_dir: Path = option(
         Path("runs/results"), "Where finished runs are kept: none is done twice.", env="KD_RESULTS_DIR"
     )

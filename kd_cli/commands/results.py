@@ -69,13 +69,14 @@ class EnsembleResult(TrainedResult):
 
 @dataclass(frozen=True)
 class Model:
-    """What every result says of a network that it speaks of."""
+    """What every result says of a network that it speaks of; ``assumed`` of one whose file does not name its data."""
 
     role: str
     checkpoint: str
     shipped: bool
     architecture: str
     method: str
+    assumed: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,15 @@ class BenchmarkedModel(Cost, Model):
 
 @dataclass(frozen=True)
 class BenchmarkResult(Result):
-    """The cost of networks; ``student_speedup`` is the teacher's median latency over the student's."""
+    """The cost of networks; ``student_speedup`` is the teacher's median latency over the student's.
+
+    ``load_average`` is how many programs wanted one of the machine's ``cores`` in the minute before, where it tells.
+    """
 
     threads: int
     latency_threads: int
+    cores: int
+    load_average: float | None
     models: tuple[BenchmarkedModel, ...]
     student_speedup: float | None
 
@@ -231,10 +237,11 @@ class ImagePrediction:
 
 @dataclass(frozen=True)
 class Score:
-    """How many images with a label a network predicts correctly."""
+    """How many images with a label a network predicts correctly; ``accuracy`` is None where none has one."""
 
     correct: int
     images: int
+    accuracy: float | None
 
 
 @dataclass(frozen=True)

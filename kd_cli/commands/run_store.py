@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from kd_cli.commands.job import Job, with_student
 from kd_cli.commands.results import RunMeasures
 from kd_cli.commands.runs import Run
-from kd_cli.files import write_atomically
+from kd_cli.config import KdError
+from kd_cli.files import require_regular, write_atomically
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -27,20 +29,29 @@ class RunStore:
     Args:
         folder: where.
         job: what all runs have in common.
+
+    Attributes:
+        unusable: files that were found, but do not hold what a finished run comes to.
     """
 
     def __init__(self, folder: Path, job: Job) -> None:
         self.folder, self.job = folder, job
+        self.unusable: list[Path] = []
 
     def find(self, run: Run) -> RunMeasures | None:
         """The measures of a run that was finished earlier with the same data, teachers, options and program."""
+        path = self._path(run)
+        if not path.exists():
+            return None
         try:
-            record = json.loads(self._path(run).read_text("utf-8"))
+            require_regular(path)
+            record = json.loads(path.read_text("utf-8"))
             if record["identity"] != self._identity(run):
-                return None
-            return RunMeasures(**record["measures"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # not there, or cut off, or foreign: it is carried out again
+                raise ValueError("another run's")
+            return _check(RunMeasures(**record["measures"]), run, len(self.job.dataset.test))
+        except (KdError, OSError, RecursionError, ValueError, LookupError, TypeError, AttributeError):
+            self.unusable.append(path)
+            return None
 
     def keep(self, run: Run, measures: RunMeasures) -> None:
         """Save the measures of a finished run.
@@ -63,6 +74,22 @@ class RunStore:
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         name = f"{run.cell.student}-{run.cell.method.method}-seed{run.seed}-{digest}.json"
         return self.folder / self.job.dataset.info.name / name
+
+
+def _check(measures: RunMeasures, run: Run, test_images: int) -> RunMeasures:
+    """The measures, if they can be true.
+
+    Raises:
+        ValueError, TypeError: they cannot.
+    """
+    shares = (measures.accuracy, measures.agreement, measures.ece)
+    if not all(isinstance(value, int | float) and 0 <= value <= 1 for value in shares):
+        raise ValueError("accuracy, agreement or ECE is not between 0 and 1")
+    if not all(0 <= value < math.inf for value in (measures.nll, measures.train_seconds)):
+        raise ValueError("NLL or seconds are not finite")
+    if measures.seed != run.seed or measures.error_count != round((1 - measures.accuracy) * test_images):
+        raise ValueError("seed or errors do not fit")
+    return measures
 
 
 @cache

@@ -8,11 +8,10 @@ from dataclasses import replace
 
 from kd_cli.commands.job import Job, member_path, resolve_teacher
 from kd_cli.commands.results import EnsembleResult, TrainingResult
-from kd_cli.commands.training_run import FinishedRun, run_job
+from kd_cli.commands.training_run import FinishedRun, require_checkpoint_output, run_job
 from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig
 from kd_cli.distillation.teacher_outputs import average_logits
 from kd_cli.evaluation.quality import measure_accuracy
-from kd_cli.files import require_writable
 from kd_cli.networks.checkpoint import Membership, checkpoint_path
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.networks.spec import Spec
@@ -26,6 +25,7 @@ def train_teacher(
     run: DeviceConfig = DeviceConfig(),
     output: OutputConfig = OutputConfig(),
     ensemble: int = 1,
+    force: bool = False,
 ) -> TrainingResult | EnsembleResult:
     """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
 
@@ -34,19 +34,19 @@ def train_teacher(
     """
     job = resolve_teacher(architecture, data, training, run, ensemble)
     path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
+    require_checkpoint_output(job, path, force)  # without a name, it gives the members none
     if ensemble == 1:
-        finished = run_job(job, path, output.resume)
+        finished = run_job(job, path, output, force)
         finished.state.remove()
         return finished.result
-    require_writable(path)  # without a name, it gives the members none
     paths = [member_path(path, number) for number in range(1, ensemble + 1)]
     for each in paths[1:]:
-        require_writable(each)
+        require_checkpoint_output(job, each, force)
     identifier = hashlib.sha256(json.dumps([job.identity(), ensemble]).encode()).hexdigest()[:16]
     members = []
     for number, each in enumerate(paths, start=1):
         member = replace(job, training=replace(training, seed=training.seed + number - 1))
-        members.append(run_job(member, each, output.resume, ensemble=Membership(identifier, number, ensemble)))
+        members.append(run_job(member, each, output, force, ensemble=Membership(identifier, number, ensemble)))
     for finished in members:
         finished.state.remove()
     return _describe_ensemble(job, members)

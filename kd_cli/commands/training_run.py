@@ -1,24 +1,28 @@
 """What `train-teacher` and `distill` share: a job is run, and its network saved."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from kd_cli.commands.job import Job
 from kd_cli.commands.results import TrainingResult
-from kd_cli.config import KdError, RunStoppedError
+from kd_cli.config import ConfigError, KdError, OutputConfig, RunStoppedError, TrainingConfig
 from kd_cli.data.dataset import Dataset
 from kd_cli.evaluation.quality import measure_accuracy
-from kd_cli.files import require_writable
-from kd_cli.networks.checkpoint import Membership, Metadata, save_checkpoint
+from kd_cli.files import require_output
+from kd_cli.networks.checkpoint import Membership, Metadata, is_checkpoint, load_checkpoint, save_checkpoint
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
 from kd_cli.training import device
 from kd_cli.training.callbacks import History, ProgressBar
-from kd_cli.training.loop import Callback, DivergedError, fit
-from kd_cli.training.resume import ResumeState
+from kd_cli.training.loop import Callback, DivergedError, Training, fit
+from kd_cli.training.resume import SUFFIX, ResumeState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class FinishedRun:
 def run_job(
     job: Job,
     path: Path,
-    resume: bool = False,
+    output: OutputConfig = OutputConfig(),
+    force: bool = False,
     callbacks: Sequence[Callback] = (),
     ensemble: Membership | None = None,
 ) -> FinishedRun:
@@ -42,30 +47,31 @@ def run_job(
     Args:
         job: what to train.
         path: the checkpoint to write.
-        resume: whether to go on from the state that an earlier run left there.
+        output: whether to go on from the state that an earlier run left there.
+        force: whether to replace a file of somebody else's, and to save a network that learnt nothing.
         callbacks: in place of a progress bar.
         ensemble: the teacher's place in an ensemble.
 
     Raises:
         RunStoppedError: the user stopped the run; says what is kept.
-        KdError: the run diverged, or a file could not be written; says what is kept.
+        KdError: the run diverged or learnt nothing, or a file could not be written; says what is kept.
     """
-    require_writable(path)
+    require_checkpoint_output(job, path, force)
     history = History(lambda network: _test(network, job.dataset))
     state = ResumeState(path, job.identity(), history)
     training = job.start()
-    if resume:
+    if output.resume:
         state.restore(training)
+    elif state.path.exists():
+        log.warning("starting anew: %s of an interrupted run is replaced (--resume would go on from it)", state.path)
     watching = callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)
     try:
         fit(training, (history, state, *watching))
     except KeyboardInterrupt as error:
-        raise RunStoppedError(f"stopped; {_kept(state, history, job)}") from error
+        raise RunStoppedError(f"stopped; {_kept(state, job)}") from error
     except DivergedError as error:
         state.mark_diverged()
-        raise KdError(f"{error}; {_after_divergence(state, history, job, ensemble)}") from error
-    except KdError as error:
-        raise KdError(f"{error}; {_kept(state, history, job)}") from error
+        raise KdError(f"{error}; {_after_divergence(state, job, ensemble)}") from error
     classifier = training.network
     assert isinstance(classifier, Classifier)
     last = history.epochs[-1]
@@ -82,7 +88,20 @@ def run_job(
         options=options,
         ensemble=ensemble,
     )
-    save_checkpoint(path, classifier.network, metadata)
+    fault = None if force else _find_fault(training, history, job)
+    if fault is not None:
+        rejected = path.with_name(f"{path.stem}.rejected.safetensors")
+        save_checkpoint(rejected, classifier.network, metadata)
+        state.remove()
+        raise KdError(f"{fault}: kept as {rejected}, and not as {path}; use {_smaller_lr(job)}, or --force")
+    if output.output is not None and path.exists():
+        log.warning("replacing %s, %s", path, _name_checkpoint(path))
+    try:
+        save_checkpoint(path, classifier.network, metadata)
+    except KdError as error:
+        raise KdError(f"{error}; {_kept(state, job)}") from error
+    if ensemble:
+        state.keep(training)  # so that --resume need not train this member again
     kind, name = device.describe(job.dataset.device)
     result = TrainingResult(
         dataset=job.dataset.info.name,
@@ -111,21 +130,54 @@ def _test(network: nn.Module, dataset: Dataset) -> tuple[float, int]:
     return measure_accuracy(compute_logits(network.eval(), dataset.test.images), dataset.test.labels)
 
 
-def _kept(state: ResumeState, history: History, job: Job) -> str:
+def require_checkpoint_output(job: Job, path: Path, force: bool) -> None:
+    """Find out before the work that its checkpoint could not, or should not, be written.
+
+    Raises:
+        ConfigError: the name is one that the states of interrupted runs have.
+        KdError: as `files.require_output`.
+    """
+    if path.suffix == SUFFIX:
+        raise ConfigError(f"--output {path}: {SUFFIX} files are states of interrupted runs; choose another name")
+    require_output(path, is_checkpoint, [teacher.path for teacher in job.teachers], force)
+
+
+def _find_fault(training: Training, history: History, job: Job) -> str | None:
+    """Why a network that was trained to the end is no result; None if it is one."""
+    last = history.epochs[-1]
+    if training.first_loss is not None and last.loss > training.first_loss:
+        return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}"
+    labels = job.dataset.test.labels
+    if last.accuracy <= labels.bincount().max().item() / len(labels):
+        return f"the network is no better than chance (accuracy {last.accuracy:.2%})"
+    return None
+
+
+def _name_checkpoint(path: Path) -> str:
+    """What is in a checkpoint that is about to be replaced."""
+    metadata = load_checkpoint(path, torch.device("cpu")).metadata
+    return f"the {metadata.role.value} {metadata.architecture} on {metadata.data.name} ({metadata.accuracy:.2%})"
+
+
+def _kept(state: ResumeState, job: Job) -> str:
     """What a run that ends early leaves behind, and how to go on."""
-    if not history.epochs:
-        return "no epoch was complete, so nothing was kept; earlier checkpoints are as they were"
+    if not state.epochs_kept:
+        return "no epoch was kept; earlier checkpoints are as they were"
     return (
-        f"{state.path} keeps {len(history.epochs)} of {job.training.epochs} epochs: "
+        f"{state.path} keeps {state.epochs_kept} of {job.training.epochs} epochs: "
         "repeat the command with --resume to go on from there"
     )
 
 
-def _after_divergence(state: ResumeState, history: History, job: Job, ensemble: Membership | None) -> str:
-    smaller = f"a smaller --lr, e.g. --lr {job.training.lr / 10:g}"
-    if not history.epochs or ensemble:  # the members that are done have learnt with the larger one
+def _after_divergence(state: ResumeState, job: Job, ensemble: Membership | None) -> str:
+    smaller = _smaller_lr(job)
+    if not state.epochs_kept or ensemble:  # the members that are done have learnt with the larger one
         return f"start again with {smaller}"
     return (
-        f"{state.path} keeps {len(history.epochs)} of {job.training.epochs} epochs: "
+        f"{state.path} keeps {state.epochs_kept} of {job.training.epochs} epochs: "
         f"repeat the command with --resume and {smaller}"
     )
+
+
+def _smaller_lr(job: Job) -> str:
+    return f"a smaller --lr, e.g. --lr {min(job.training.lr / 10, TrainingConfig().lr):g}"

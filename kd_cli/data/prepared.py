@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kd_cli.config import ConfigError, DataConfig, KdError
+from kd_cli.config import DataConfig, KdError, require_name
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.download import NoNetworkError
 from kd_cli.data.sources import SOURCES, Tensors
@@ -48,8 +48,7 @@ def require_known(name: str) -> None:
     Raises:
         ConfigError: names those that there are.
     """
-    if name != "auto" and name not in SOURCES:
-        raise ConfigError(f"unknown data set {name!r}: use auto, {', '.join(SOURCES)}")
+    require_name("data set", name, ["auto", *SOURCES])
 
 
 def _load(name: str, data_dir: Path, train: bool) -> Dataset:

@@ -8,13 +8,12 @@ PKT, VID, CC), those of the comparison in Tian et al. 2020, section 4.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from kd_cli.config import Config, ConfigError, KdError, option
+from kd_cli.config import Config, ConfigError, KdError, option, require_name
 from kd_cli.networks.spec import Spec
 
 OPTION_SYMBOLS = {"temperature": "T"}
@@ -126,10 +125,7 @@ def find_method(name: str) -> Method:
     Raises:
         ConfigError: there is none; names all methods, and the most similar one.
     """
-    if name not in METHODS:
-        similar = difflib.get_close_matches(name, METHODS, 1)
-        hint = f"did you mean {similar[0]}? There are " if similar else "use "
-        raise ConfigError(f"unknown method {name!r}: {hint}{', '.join(METHODS)}")
+    require_name("method", name, METHODS)
     return METHODS[name]
 
 

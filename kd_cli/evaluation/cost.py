@@ -21,8 +21,16 @@ MEASURED_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Percentiles:
-    """Milliseconds that half, and that 95 %, of the calls stay below."""
+class Quartiles:
+    """What a quarter, and what three quarters, of the repeats stay below: the middle half lies between."""
+
+    p25: float
+    p75: float
+
+
+@dataclass(frozen=True)
+class Percentiles(Quartiles):
+    """Milliseconds that a quarter, half, three quarters, and 95 % of the calls stay below."""
 
     p50: float
     p95: float
@@ -33,14 +41,15 @@ class Cost:
     """What it takes to run a network.
 
     ``macs`` are the multiply-accumulates of one image; ``latency_ms`` is one image at a time, with one thread;
-    ``throughput_per_s`` counts images in batches of 500; ``test_set_seconds`` takes the whole test set from uint8
-    pixels to logits.
+    ``throughput_per_s`` counts images in batches of 500, the median of repeats; ``test_set_seconds`` takes the whole
+    test set from uint8 pixels to logits.
     """
 
     parameters: int
     macs: int
     latency_ms: Percentiles
     throughput_per_s: float
+    throughput_quartiles_per_s: Quartiles
     test_set_seconds: float
 
 
@@ -58,15 +67,17 @@ def measure_costs(networks: Sequence[nn.Module], test: Split) -> list[Cost]:
     samples = np.array([[timer.timeit(1).median for timer in single] for _ in range(LATENCY_SAMPLES)]) * 1e3
     costs = []
     for network, latencies in zip(networks, samples.T, strict=True):
-        batch = _timer(partial(network, many))
+        batch = _timer(partial(network, many)).blocked_autorange(min_run_time=MEASURED_SECONDS)
         whole = _timer(partial(compute_logits, network, test.images))
-        p50, p95 = np.percentile(latencies, [50, 95])
+        p25, p50, p75, p95 = map(float, np.percentile(latencies, [25, 50, 75, 95]))
+        slow, median, fast = (len(many) / seconds for seconds in np.percentile(batch.times, [75, 50, 25]))
         costs.append(
             Cost(
                 parameters=count_parameters(network),
                 macs=count_macs(network, one),
-                latency_ms=Percentiles(float(p50), float(p95)),
-                throughput_per_s=len(many) / batch.blocked_autorange(min_run_time=MEASURED_SECONDS).median,
+                latency_ms=Percentiles(p25, p75, p50, p95),
+                throughput_per_s=float(median),
+                throughput_quartiles_per_s=Quartiles(float(slow), float(fast)),
                 test_set_seconds=whole.blocked_autorange(min_run_time=MEASURED_SECONDS).median,
             )
         )

@@ -86,7 +86,7 @@ def measure_quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor | Non
 def measure_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, int]:
     """Accuracy, and the number of errors, of logits, (N, classes), for labels, (N,)."""
     errors = int((logits.argmax(dim=1) != labels).sum())
-    return 1 - errors / len(labels), errors
+    return (len(labels) - errors) / len(labels), errors
 
 
 def measure_agreement(logits: Tensor, teacher_logits: Tensor) -> float:

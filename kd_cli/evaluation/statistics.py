@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-CONFIDENCE = 0.95
+ERROR_RATE = 0.05
+"""The chance of one false verdict in a table."""
+
+CONFIDENCE = 1 - ERROR_RATE
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
 
@@ -64,6 +67,6 @@ def adjust(differences: Sequence[Difference | None]) -> list[Difference | None]:
 
 
 def _judge(mean: float, p_value: float) -> str:
-    if p_value >= 1 - CONFIDENCE:
+    if p_value >= ERROR_RATE:
         return UNDECIDED
     return BETTER if mean > 0 else WORSE

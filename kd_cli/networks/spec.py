@@ -27,7 +27,9 @@ def parse_spec(text: str) -> Spec:
         ConfigError: the text is no spec, or asks for a layer that is empty or absurdly large.
     """
     if not re.fullmatch(r"cnn-[0-9]{1,6}|mlp(-[0-9]{1,6}){1,16}", text, re.ASCII):
-        raise ConfigError(f"unknown architecture {text!r}: use cnn-N, e.g. cnn-32, or mlp-N[-M...], e.g. mlp-128")
+        near = re.fullmatch(r"(cnn|mlp)[ _-]*([0-9]{1,6})", text, re.ASCII | re.IGNORECASE)
+        hint = f" (did you mean {near[1].lower()}-{near[2]}?)" if near else ""
+        raise ConfigError(f"unknown architecture {text!r}{hint}: use cnn-N, e.g. cnn-32, or mlp-N[-M...], e.g. mlp-128")
     family, *sizes = text.split("-")
     spec = Spec(family, tuple(map(int, sizes)))
     if not all(1 <= size <= MAX_LAYER_SIZE for size in spec.sizes):

@@ -1,32 +1,56 @@
 """The cost of networks as a Rich table and in words."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
 from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH, Role
-from kd_cli.report.tables import open_console, print_checkpoints, print_line, side_by_side
+from kd_cli.evaluation.cost import Quartiles
+from kd_cli.report.tables import counted, open_console, print_checkpoints, print_line, print_table, side_by_side
+
+WIDE = 0.25
+"""Share of the median: where the middle half of the repeats takes more, something else disturbed them."""
+
+BUSY = 0.5
+"""Programs for each core of the machine: more than this, and the cores that a benchmark uses may not be its own."""
 
 
 class CostRow(NamedTuple):
-    """A thing that `kd benchmark` measures: its name with the unit, its value for a model, how the value is written."""
+    """A thing that `kd benchmark` measures: its name with the unit, its value for a model, how the value is written.
+
+    ``quartiles`` says how far the repeats spread, where the value is their median.
+    """
 
     name: str
     value: Callable[[BenchmarkedModel], float]
     form: str
+    quartiles: Callable[[BenchmarkedModel], Quartiles] | None = None
 
     def show(self, model: BenchmarkedModel) -> str:
         """The value as tables show it."""
         return format(self.value(model), self.form)
+
+    def spread(self, model: BenchmarkedModel) -> float:
+        """The width of the repeats' middle half, as a share of the median."""
+        if self.quartiles is None:
+            return 0
+        return (self.quartiles(model).p75 - self.quartiles(model).p25) / self.value(model)
 
 
 COSTS = (
     CostRow("Parameters", lambda model: model.parameters, ","),
     CostRow("MACs per image", lambda model: model.macs, ","),
     CostRow("Bytes on disk", lambda model: model.size_bytes, ","),
-    CostRow(f"Latency p50, 1 image, {LATENCY_THREADS} thread (ms)", lambda model: model.latency_ms.p50, ".3f"),
+    CostRow(
+        *(f"Latency p50, 1 image, {LATENCY_THREADS} thread (ms)", lambda model: model.latency_ms.p50, ".3f"),
+        quartiles=lambda model: model.latency_ms,
+    ),
     CostRow(f"Latency p95, 1 image, {LATENCY_THREADS} thread (ms)", lambda model: model.latency_ms.p95, ".3f"),
-    CostRow(f"Images per second, batch {THROUGHPUT_BATCH}", lambda model: model.throughput_per_s, ",.0f"),
+    CostRow(
+        *(f"Images per second, batch {THROUGHPUT_BATCH}", lambda model: model.throughput_per_s, ",.0f"),
+        quartiles=lambda model: model.throughput_quartiles_per_s,
+    ),
     CostRow("Whole test set (s)", lambda model: model.test_set_seconds, ".3f"),
 )
 
@@ -37,25 +61,47 @@ def print_benchmark(result: BenchmarkResult) -> None:
     rows: list[tuple[str, Callable[[BenchmarkedModel], str]]] = [
         ("Architecture", lambda model: model.architecture),
         ("Accuracy", lambda model: f"{model.accuracy:.2%}"),
-        *((row.name, row.show) for row in COSTS),
     ]
-    console.print(side_by_side(f"Cost on {result.dataset}", result, result.models, rows))
+    for row in COSTS:
+        rows.append((row.name, row.show))
+        if row.quartiles is not None:
+            rows.append(("  middle half of the repeats", partial(_show_quartiles, row.quartiles, row.form)))
+    print_table(console, side_by_side(f"Cost on {result.dataset}", result, result.models, rows))
     for sentence in cost_in_words(result):
         print_line(console, sentence)
     print_checkpoints(console, result.models)
 
 
 def cost_in_words(result: BenchmarkResult) -> list[str]:
-    """The student's cost beside its teacher's, in sentences; none unless there is one of each."""
-    if result.student_speedup is None:
-        return []
-    teacher, student = (next(m for m in result.models if m.role == role.value) for role in (Role.teacher, Role.student))
-    parameters, macs = student.parameters / teacher.parameters, student.macs / teacher.macs
-    return [
-        f"One image: the student is {result.student_speedup:.1f} times as fast as the teacher.",
-        f"Compared with the teacher, the student has {_more(parameters)} parameters ({parameters:.2f} times) and "
-        f"{_more(macs)} multiply-accumulates (MACs, {macs:.2f} times). Parameters are not cost.",
-    ]
+    """The student's cost beside its teacher's, if there is one of each, and what makes the times doubtful."""
+    sentences = []
+    if result.student_speedup is not None:
+        teacher, student = (next(m for m in result.models if m.role == role.value) for role in Role)
+        parameters, macs = student.parameters / teacher.parameters, student.macs / teacher.macs
+        sentences = [
+            f"One image: the student is {result.student_speedup:.1f} times as fast as the teacher.",
+            f"Compared with the teacher, the student has {_more(parameters)} parameters ({parameters:.2f} times) and "
+            f"{_more(macs)} multiply-accumulates (MACs, {macs:.2f} times). Parameters are not cost.",
+        ]
+    doubts = _find_doubts(result)
+    if doubts:
+        sentences.append(f"Measured on a busy machine: {'; '.join(doubts)}. Repeat it when other programs have ended.")
+    return sentences
+
+
+def _find_doubts(result: BenchmarkResult) -> list[str]:
+    """Signs that other programs had a part in the times."""
+    doubts = []
+    if result.load_average is not None and result.load_average > BUSY * result.cores:
+        doubts.append(f"load average {result.load_average:.1f} on {counted(result.cores, 'core')}")
+    widest = max(row.spread(model) for row in COSTS for model in result.models)
+    if widest > WIDE:
+        doubts.append(f"the middle half of the repeats spreads over {widest:.0%} of their median")
+    return doubts
+
+
+def _show_quartiles(quartiles: Callable[[BenchmarkedModel], Quartiles], form: str, model: BenchmarkedModel) -> str:
+    return f"{quartiles(model).p25:{form}} to {quartiles(model).p75:{form}}"
 
 
 def _more(ratio: float) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +28,7 @@ def print_comparison(result: ComparisonResult) -> None:
     console = open_console()
     tables = [_table(result, dict(NARROWER[:steps])) for steps in range(len(NARROWER) + 1)]
     fitting = (table for table in tables if measure(console, table).minimum <= console.width)
-    console.print(next(fitting, tables[-1]))
+    print_table(console, next(fitting, tables[-1]))
     _print_notes(console, result)
 
 
@@ -113,11 +112,11 @@ def _table(result: ComparisonResult, widths: Mapping[str, int]) -> Table:
         table.add_column(_fold(name, widths.get(name)), justify="left" if name == VERDICT else "right", no_wrap=True)
     for student, cells in groupby(result.cells, key=lambda cell: cell.student):
         for number, cell in enumerate(cells):
-            method = escape(_row_name(cell, result))
+            method = plain(_row_name(cell, result))
             shown = [Text(_fold(COLUMNS[name](cell), widths.get(name))) for name in columns]
             if cell.difference and cell.difference.verdict in STYLES:
                 shown[-1].stylize(STYLES[cell.difference.verdict])
-            table.add_row("" if number else escape(student), method, *shown)
+            table.add_row("" if number else plain(student), method, *shown)
         table.add_section()
     for column in table.columns[2:]:  # Rich would cut numbers off before it folds names any further
         column.min_width = max(

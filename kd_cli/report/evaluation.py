@@ -2,17 +2,32 @@
 
 from collections.abc import Callable, Sequence
 
-from rich.markup import escape
+from rich.console import Console
 from rich.table import Table
 
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import ECE_BINS
 from kd_cli.evaluation.quality import Opinion
-from kd_cli.report.tables import name_of, new_table, open_console, print_checkpoints, print_line, side_by_side
+from kd_cli.report.tables import (
+    plain,
+    new_table,
+    number_roles,
+    open_console,
+    print_checkpoints,
+    print_line,
+    print_table,
+    side_by_side,
+)
 
 
-def print_evaluation(result: EvaluationResult, confusion: bool = False) -> None:
-    """Quality of the networks, side by side; how far their confidence can be trusted; where they disagree."""
+def print_evaluation(result: EvaluationResult, details: bool = False, confusion: bool = False) -> None:
+    """Quality of the networks, side by side.
+
+    Args:
+        result: of ``kd evaluate``.
+        details: also how far their confidence can be trusted, and where they disagree.
+        confusion: also which classes are predicted as which.
+    """
     console = open_console()
     rows: list[tuple[str, Callable[[EvaluatedModel], str]]] = [
         ("Architecture", lambda model: model.architecture),
@@ -25,16 +40,24 @@ def print_evaluation(result: EvaluationResult, confusion: bool = False) -> None:
         ("Weakest class", lambda model: _weakest_class(model, result.classes)),
         ("Parameters", lambda model: f"{model.parameters:,}"),
     ]
-    console.print(side_by_side(evaluation_title(result), result, result.models, rows))
+    print_table(console, side_by_side(evaluation_title(result), result, result.models, rows))
     print_line(console, "Parameters are not cost: kd benchmark counts multiply-accumulates (MACs) and measures time.")
-    console.print(_per_class(result))
-    console.print(_calibration(result))
-    for model in result.models:
-        if confusion:
-            console.print(_confusion(model, result.classes))
-        if model.disagreements:
-            console.print(_disagreements(model, result.classes))
     print_checkpoints(console, result.models)
+    if details:
+        _print_details(console, result)
+    if confusion:
+        for role, model in zip(number_roles(result.models), result.models, strict=True):
+            print_table(console, _confusion(role, model, result.classes))
+    if not (details or confusion):
+        print_line(console, "More: --details (by class, by confidence, disagreements) and --confusion.")
+
+
+def _print_details(console: Console, result: EvaluationResult) -> None:
+    print_table(console, _per_class(result))
+    print_table(console, _calibration(result))
+    for role, model in zip(number_roles(result.models), result.models, strict=True):
+        if model.disagreements:
+            print_table(console, _disagreements(role, model, result.classes))
 
 
 def evaluation_title(result: EvaluationResult) -> str:
@@ -45,19 +68,16 @@ def evaluation_title(result: EvaluationResult) -> str:
 def _per_class(result: EvaluationResult) -> Table:
     table = _table_of_models(result, "Accuracy by class", "Class")
     for i, name in enumerate(result.classes):
-        table.add_row(escape(name), *(_percent(model.per_class_accuracy[i]) for model in result.models))
+        table.add_row(plain(name), *(_percent(model.per_class_accuracy[i]) for model in result.models))
     return table
 
 
 def _calibration(result: EvaluationResult) -> Table:
     """The bins of confidence in which any network has images."""
-    caption = "images, mean confidence -> accuracy"
-    table = _table_of_models(result, "Calibration: accuracy by confidence", "Confidence", caption)
+    table = _table_of_models(result, "Accuracy by confidence", "Confidence", "calibrated: as accurate as confident")
     for bins in zip(*(model.calibration for model in result.models), strict=True):
         if any(each.count for each in bins):
-            cells = (
-                f"{each.count:,}, {each.confidence:.1%} -> {each.accuracy:.1%}" if each.count else "-" for each in bins
-            )
+            cells = (f"{each.accuracy:.1%} of {each.count:,}" if each.count else "-" for each in bins)
             table.add_row(f"{bins[0].low:.0%} to {bins[0].high:.0%}", *cells)
     return table
 
@@ -65,32 +85,32 @@ def _calibration(result: EvaluationResult) -> Table:
 def _table_of_models(result: EvaluationResult, title: str, first: str, caption: str | None = None) -> Table:
     table = new_table(title, caption)
     table.add_column(first)
-    for model in result.models:
-        table.add_column(escape(name_of(model)), justify="right")
+    for role in number_roles(result.models):
+        table.add_column(role, justify="right")
     return table
 
 
-def _confusion(model: EvaluatedModel, classes: Sequence[str]) -> Table:
-    table = new_table(f"{name_of(model)}: confusion", "rows: labels; columns: predictions")
+def _confusion(role: str, model: EvaluatedModel, classes: Sequence[str]) -> Table:
+    table = new_table(f"{role}: confusion", "rows: labels; columns: predictions")
     table.add_column("")
     for name in classes:
-        table.add_column(escape(name), justify="right")
+        table.add_column(plain(name), justify="right", no_wrap=True)
     for i, (name, row) in enumerate(zip(classes, model.confusion, strict=True)):
         cells = (f"[dim]{n:,}[/]" if i == j else f"{n:,}" if n else "" for j, n in enumerate(row))
-        table.add_row(escape(name), *cells)
+        table.add_row(plain(name), *cells)
     return table
 
 
-def _disagreements(model: EvaluatedModel, classes: Sequence[str]) -> Table:
-    table = new_table("Largest disagreements of student and teacher", "KL(teacher || student) in nats")
+def _disagreements(role: str, model: EvaluatedModel, classes: Sequence[str]) -> Table:
+    table = new_table(f"Largest disagreements of {role.lower()} and teacher", "KL(teacher || student) in nats")
     for column in ("Test image", "Label", "Teacher", "Student", "KL"):
         table.add_column(column, justify="right")
 
     def show(opinion: Opinion) -> str:
-        return escape(f"{classes[opinion.class_index]}  {opinion.confidence:6.1%}")
+        return plain(f"{classes[opinion.class_index]}  {opinion.confidence:6.1%}")
 
     for each in model.disagreements or ():
-        label = escape(classes[each.label])
+        label = plain(classes[each.label])
         table.add_row(str(each.index), label, show(each.teacher), show(each.student), f"{each.divergence:.2f}")
     return table
 

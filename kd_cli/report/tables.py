@@ -1,10 +1,9 @@
 """What all tables share: where they are printed, how they begin, and the words for networks, methods and numbers."""
 
-import io
 import os
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from kd_cli.commands.results import Model, Result
 from kd_cli.distillation.methods import describe_options
+from kd_cli.terminal import open_stdout, printable
 
 PIPE_WIDTH = 120
 """Columns that a table may take in a file or a pipe, where nothing says how many there are."""
@@ -24,24 +24,28 @@ UNLIMITED = 10_000
 ShownModel = TypeVar("ShownModel", bound=Model)
 
 
-def open_stdout() -> TextIO:
-    """Standard output that takes any text: what its encoding cannot express, as in some file names, becomes a ``?``."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    return sys.stdout
-
-
 def open_console() -> Console:
     """Standard output for tables."""
-    console = Console(file=open_stdout())
+    console = Console(file=open_stdout(), emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console
 
 
+def plain(text: str) -> str:
+    """Text for a table: neither markup nor control characters in it are obeyed."""
+    return escape(printable(text))
+
+
 def new_table(title: str, caption: str | None = None) -> Table:
     """An empty table, wide enough for its title."""
-    return Table(title=escape(title), caption=caption and escape(caption), min_width=cell_len(title))
+    return Table(title=plain(title), caption=caption and plain(caption), min_width=cell_len(printable(title)))
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; a terminal too narrow for it folds its lines, for no cell is cut off."""
+    console.width = max(console.width, measure(console, table).minimum)
+    console.print(table)
 
 
 def measure(console: Console, table: Table) -> Measurement:
@@ -55,23 +59,35 @@ def side_by_side(
     """A column for each network, a row for each thing that is known of it."""
     table = new_table(title, result.device_name)
     table.add_column("")
-    for model in models:
-        table.add_column(model.role.capitalize(), justify="right")
+    for role in number_roles(models):
+        table.add_column(role, justify="right")
     for name, show in rows:
-        table.add_row(name, *(escape(show(model)) for model in models))
+        table.add_row(name, *(plain(show(model)) for model in models))
     return table
 
 
-def print_checkpoints(console: Console, models: Iterable[Model]) -> None:
+def print_checkpoints(console: Console, models: Sequence[Model]) -> None:
     """The files that a table speaks of."""
-    for model in models:
+    for role, model in zip(number_roles(models), models, strict=True):
         origin = " (ships with kd)" if model.shipped else ""
-        print_line(console, f"{model.role.capitalize()}: {model.checkpoint}{origin}")
+        if model.assumed:
+            origin = " (assumed: trained on mnist; the file does not say)"
+        print_line(console, f"{role}: {model.checkpoint}{origin}")
 
 
 def print_line(console: Console, text: str) -> None:
     """Print a line as it is: not wrapped, so that a path in it can be copied, and without colours."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def number_roles(models: Sequence[Model]) -> list[str]:
+    """What tables call networks: Teacher, Student; or Student 1, Student 2 where a role is there more than once."""
+    total, so_far = Counter(model.role for model in models), Counter[str]()
+    names = []
+    for model in models:
+        so_far[model.role] += 1
+        names.append(model.role.capitalize() + (f" {so_far[model.role]}" if total[model.role] > 1 else ""))
+    return names
 
 
 def name_of(model: Model) -> str:

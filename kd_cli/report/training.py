@@ -21,7 +21,7 @@ def _print_run(console: Console, result: TrainingResult) -> None:
         table.add_column(column, justify="right")
     for epoch in result.history:
         table.add_row(str(epoch.epoch), f"{epoch.loss:.4f}", f"{epoch.accuracy:.2%}", f"{epoch.seconds:.1f}")
-    console.print(table)
+    print_table(console, table)
     print_line(console, _score(result))
     for teacher in result.teachers:
         print_line(console, f"Teacher: {teacher}")

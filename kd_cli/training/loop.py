@@ -78,6 +78,7 @@ class Training:
         self.network, self.objective, self.batches, self.config = network, objective, batches, config
         self.epochs_done = 0
         self.step_in_epoch = 0
+        self.first_loss: float | None = None
         self.stop_requested = False
         self.macs_per_step = config.batch_size * getattr(network, "macs", device.MACS_WORTH_SHARING)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
@@ -123,12 +124,15 @@ class Training:
     def _look(self, tally: "_Tally") -> Progress:
         """The means since the last look. A run that diverged is left at the steps whose losses were numbers."""
         try:
-            return tally.look()
+            progress = tally.look()
         except FloatingPointError as error:
             self.step_in_epoch = tally.steps - 1
             raise DivergedError(
                 f"the loss became {error} in epoch {self.epochs_done + 1}, step {tally.steps}"
             ) from error
+        if self.first_loss is None:
+            self.first_loss = tally.first_loss
+        return progress
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next epoch depends on."""
@@ -138,6 +142,7 @@ class Training:
             "optimiser": self.optimiser.state_dict(),
             "batches": self.batches.state_dict(),
             "epochs_done": self.epochs_done,
+            "first_loss": self.first_loss,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,6 +153,7 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.batches.load_state_dict(state["batches"])
         self.epochs_done = state["epochs_done"]
+        self.first_loss = state["first_loss"]
 
 
 def fit(training: Training, callbacks: Sequence[Callback] = ()) -> None:
@@ -173,6 +179,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.steps = self.seen = 0
+        self.first_loss: float | None = None
         self._loss_sum = self._correct_sum = 0.0
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -205,6 +212,8 @@ class _Tally:
             if not math.isfinite(loss):
                 self.steps = number
                 raise FloatingPointError(loss)
+        if self.first_loss is None:
+            self.first_loss = values[0]
         loss_sum = math.fsum(loss * len(batch) for loss, batch in zip(values, labels, strict=True))
         correct = (torch.cat(logits).argmax(dim=1) == torch.cat(labels)).sum().item()
         seen = sum(map(len, labels))

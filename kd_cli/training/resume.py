@@ -6,6 +6,7 @@ command completes. It holds no code: it is written by `torch.save` and read with
 
 import io
 import json
+import logging
 import pickle
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,13 @@ from typing import Any
 import torch
 
 from kd_cli.config import KdError
-from kd_cli.files import write_atomically
+from kd_cli.files import require_regular, write_atomically
 from kd_cli.training.callbacks import EpochResult, History
 from kd_cli.training.loop import Callback, Epoch, Training
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".resume"
 
 NOT_AS_EXPECTED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
 """What it raises to use values of a file that anybody may have written."""
@@ -34,19 +39,26 @@ class ResumeState(Callback):
     """
 
     def __init__(self, checkpoint: Path, identity: dict[str, Any], history: History) -> None:
-        self.path = checkpoint.with_name(f"{checkpoint.name}.resume")
+        self.path = checkpoint.with_name(f"{checkpoint.name}{SUFFIX}")
         self.identity = json.loads(json.dumps(identity))  # plain values only: what is read back is compared with them
         self.history = history
+        self.epochs_kept = 0
         self._ended_at_state = False
 
     def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
-        """Write the state.
+        """Keep the state, but for that of the last epoch: the result goes first."""
+        if training.epochs_done < training.config.epochs:
+            self.keep(training)
 
-        Raises:
-            KdError: the file cannot be written.
-        """
+    def keep(self, training: Training) -> None:
+        """Write the state. A run whose state does not fit on the disk goes on: its result may."""
         history = [asdict(each) for each in self.history.epochs]
-        self._write({"run": self.identity, "training": training.state_dict(), "history": history, "diverged": False})
+        state = {"run": self.identity, "training": training.state_dict(), "history": history, "diverged": False}
+        try:
+            self._write(state)
+            self.epochs_kept = len(history)
+        except KdError as error:
+            log.warning("%s (the run goes on, but --resume could not go on from epoch %d)", error, len(history))
 
     def on_fit_end(self, training: Training) -> None:
         """Note whether the run is where the state is."""
@@ -55,13 +67,16 @@ class ResumeState(Callback):
     def mark_diverged(self) -> None:
         """Note that the next epoch diverged, so that the run may go on with another learning rate.
 
-        Where its very first loss was no number, the state itself is of no use: state and history are forgotten.
+        Where its very first loss was no number, the state itself is of no use, and is forgotten.
+
+        Raises:
+            KdError: the file cannot be written.
         """
-        if not self.history.epochs:
+        if not self.epochs_kept:
             return
         if self._ended_at_state:
             self.remove()
-            self.history.epochs.clear()
+            self.epochs_kept = 0
         else:
             self._write(self._read() | {"diverged": True})
 
@@ -72,6 +87,7 @@ class ResumeState(Callback):
             KdError: what was kept is damaged, or belongs to a run that computes something else.
         """
         if not self.path.exists():
+            log.warning("no interrupted run in %s: starting anew", self.path)
             return
         kept = self._read()
         try:
@@ -94,12 +110,14 @@ class ResumeState(Callback):
         if training.epochs_done != len(history):
             raise self._damaged()
         self.history.epochs[:] = history
+        self.epochs_kept = len(history)
 
     def remove(self) -> None:
         """Forget the run: it is complete."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
+        require_regular(self.path)
         try:
             kept: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
         except OSError as error:
@@ -108,6 +126,8 @@ class ResumeState(Callback):
             ) from error
         except (pickle.UnpicklingError, EOFError, *NOT_AS_EXPECTED) as error:
             raise self._damaged() from error
+        if not isinstance(kept, dict):
+            raise self._damaged()
         return kept
 
     def _write(self, kept: dict[str, Any]) -> None:

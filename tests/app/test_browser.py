@@ -163,7 +163,7 @@ def upload(page: Any, **files: bytes) -> None:
 
 
 def test_uploaded_images_are_predicted_and_bad_ones_get_a_message_each(page: Any, mnist: Dataset) -> None:
-    seven = as_png(255 - np.kron(mnist.test.images[0].numpy(), np.ones((20, 20), np.uint8)))
+    seven = as_png(255 - np.kron(mnist.test.images[0, 0].numpy(), np.ones((20, 20), np.uint8)))
     bomb = as_png(np.zeros((20_000, 20_000), np.uint8))
     blank = as_png(np.full((300, 300), 255, np.uint8))
     upload(page, seven=seven, text=b"no image at all", bomb=bomb, blank=blank)

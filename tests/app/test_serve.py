@@ -18,8 +18,6 @@ enableCORS = false
 address = "0.0.0.0"
 [browser]
 gatherUsageStats = true
-[global]
-developmentMode = true
 """
 """A configuration of Streamlit, in the folder where the server starts, that opens everything."""
 

@@ -15,9 +15,9 @@ def succeed(server: Server) -> Outcome:
 
 
 def print_meanwhile(server: Server) -> Outcome:
-    """What Python prints and what a library in C prints goes past the events."""
-    print("from Python")
-    os.write(1, b"from C\n")
+    """What Python prints, and what a library in C prints, is not in the way of events, even on the same line."""
+    print("from Python", end="", flush=True)
+    os.write(1, b"from C")
     return succeed(server)
 
 

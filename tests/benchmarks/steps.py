@@ -1,31 +1,35 @@
-"""What a training step of each way to distil costs, against a step from labels alone.
+"""What a training step of each method costs, against a step from labels alone.
 
     python tests/benchmarks/steps.py [--student mlp-128] [--rounds 15]
 
-Every method trains the same student on the same 6,400 pictures, with what the teacher says of them computed before the
-clock starts, as it is in a run. The methods take turns, round after round, and each ratio is the median over the
-rounds of its epoch's time over that of the epoch from labels in the same round: a machine that speeds up or slows down
-changes both. The teacher's weights are random, which costs the same.
+Every method trains the same student on the same 6,400 images, with the teacher's outputs computed before the clock
+starts, as they are in a run. The methods take turns, round after round, and each ratio is the median over the rounds of
+its epoch's time over that of the epoch from labels in the same round: a machine that speeds up or slows down changes
+both. The teacher's weights are random, which costs the same.
 """
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from kd_cli import data, device
-from kd_cli.data import Split
-from kd_cli.methods import METHODS, MethodName, choose, require_possible
-from kd_cli.networks import build
-from kd_cli.recipes import Lesson
-from kd_cli.settings import DatasetName, KdError, TrainingSettings, parse_spec
-from kd_cli.teaching import Teaching
-from kd_cli.train import Silent, Training
+from kd_cli.commands.job import Job
+from kd_cli.config import DataConfig, KdError, LabelConfig, Role, TrainingConfig
+from kd_cli.data.dataset import Split
+from kd_cli.data.prepared import load
+from kd_cli.distillation.methods import FROM_LABELS, METHODS, MethodConfig, require_possible
+from kd_cli.distillation.teacher_outputs import TeacherOutputs
+from kd_cli.networks.classifier import build_classifier
+from kd_cli.networks.spec import parse_spec
+from kd_cli.training import device
+from kd_cli.training.loop import Training
 
-PICTURES = 6_400
+TRAINING_IMAGES = 6_400
 
 
 def main() -> None:
@@ -34,33 +38,36 @@ def main() -> None:
     parser.add_argument("--student", type=parse_spec, default="mlp-128")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    device.make_repeatable(0)
-    mnist = data.load(DatasetName.mnist, Path(os.environ.get("KD_DATA_DIR", "data")))
-    train = Split(mnist.train.images[:PICTURES], mnist.train.labels[:PICTURES])
-    teaching = Teaching([build(parse_spec("cnn-32")).eval()], train, mnist.normalisation, augment=False)
-    trainings: dict[MethodName, Training] = {}
+    device.keep_freed_memory()  # as the command line does
+    torch.manual_seed(0)
+    mnist = load(DataConfig("mnist", Path(os.environ.get("KD_DATA_DIR", "data"))))
+    train = Split(mnist.train.images[:TRAINING_IMAGES], mnist.train.labels[:TRAINING_IMAGES])
+    outputs = TeacherOutputs([build_classifier(parse_spec("cnn-32"), mnist.info)], train, always_new=False)
+    config = TrainingConfig(epochs=options.rounds + 1)
+    job = Job(Role.student, options.student, FROM_LABELS, config, LabelConfig(), replace(mnist, train=train))
+    trainings: dict[str, Training] = {}
     for name in METHODS:
-        choice = choose(name, {})
+        method = MethodConfig(name)
         try:
-            require_possible(choice, options.student)
+            require_possible(method, options.student)
         except KdError:
             continue  # no maps to compare
-        settings = TrainingSettings(epochs=options.rounds + 1)
-        trainings[name] = Lesson(options.student, choice, settings, train, teaching).start(mnist)
-    seconds: dict[MethodName, list[float]] = {name: [] for name in trainings}
+        trainings[name] = replace(job, method=method).start(outputs)
+    seconds: dict[str, list[float]] = {name: [] for name in trainings}
     for _ in range(options.rounds + 1):
         for name, training in trainings.items():
-            seconds[name].append(training.run_epoch(Silent()).seconds)
+            seconds[name].append(training.run_epoch().seconds)
 
-    steps = trainings[MethodName.labels].steps_per_epoch
-    table = Table(title=f"{options.student} on MNIST, batch {TrainingSettings().batch_size}: one training step")
+    baseline = FROM_LABELS.method
+    steps = trainings[baseline].batches.steps_per_epoch
+    table = Table(title=f"{options.student} on MNIST, batch {config.batch_size}: one training step")
     table.add_column("Method")
     table.add_column("Milliseconds", justify="right")
     table.add_column("Of a step from labels", justify="right")
     for name, own in seconds.items():
-        counted = list(zip(own, seconds[MethodName.labels], strict=True))[1:]  # the first round warms up
+        counted = list(zip(own, seconds[baseline], strict=True))[1:]  # the first round warms up
         ratio = median(mine / labels for mine, labels in counted)
-        table.add_row(name.value, f"{1000 * median(own[1:]) / steps:.3f}", f"{ratio:.2f}x")
+        table.add_row(name, f"{1000 * median(own[1:]) / steps:.3f}", f"{ratio:.2f}x")
     Console().print(table)
 
 

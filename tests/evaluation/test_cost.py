@@ -1,10 +1,27 @@
+"""Costs: counted as on paper, and measured side by side."""
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from kd_cli.benchmark import count_macs, measure_costs
-from kd_cli.data import Dataset, Split
-from kd_cli.networks import build
-from kd_cli.settings import parse_spec
+from kd_cli.config import LATENCY_THREADS
+from kd_cli.data.dataset import Dataset, Split
+from kd_cli.evaluation import cost
+from kd_cli.evaluation.cost import count_macs, measure_costs
+from kd_cli.networks.classifier import build_classifier, count_parameters
+from kd_cli.networks.spec import parse_spec
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How precise the figures are is not what is tested."""
+    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 20)
+    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
+
+
+@pytest.fixture
+def few(tiny: Dataset) -> Split:
+    return Split(tiny.test.images[:3], tiny.test.labels[:3])
 
 
 @pytest.mark.parametrize(
@@ -16,33 +33,49 @@ from kd_cli.settings import parse_spec
         ("cnn-32", 32 * 20 * 20 * 25 + 512 * 128 + 128 * 10),
     ],
 )
-def test_macs_are_counted_as_on_paper(spec: str, macs: int) -> None:
-    network = build(parse_spec(spec))
-    assert count_macs(network, torch.randn(1, 1, 28, 28)) == macs == network.macs
+def test_macs_are_counted_as_on_paper(tiny: Dataset, spec: str, macs: int) -> None:
+    classifier = build_classifier(parse_spec(spec), tiny.info)
+    assert count_macs(classifier, torch.rand(1, 1, 28, 28)) == macs == classifier.macs
 
 
-def test_a_network_with_a_hundred_times_the_work_is_measured_as_slower(digits: Dataset) -> None:
-    networks = [build(parse_spec(spec)).eval() for spec in ("mlp-4096-2048", "mlp-8")]
-    test = Split(digits.test.images[:100], digits.test.labels[:100])
-    large, small = measure_costs(networks, test, digits.normalisation)
-    assert large.latency_ms.p50 > small.latency_ms.p50
-    assert large.throughput_per_s < small.throughput_per_s
-    assert large.test_set_seconds > small.test_set_seconds
+def test_each_network_has_its_own_costs_in_the_order_given(tiny: Dataset, few: Split) -> None:
+    networks = [build_classifier(parse_spec(spec), tiny.info).eval() for spec in ("cnn-4", "mlp-8", "mlp-16")]
+    costs = measure_costs(networks, few)
+    assert [each.parameters for each in costs] == [count_parameters(network) for network in networks]
+    assert [each.macs for each in costs] == [network.macs for network in networks]
 
 
-def test_one_picture_is_measured_with_one_thread_and_the_rest_with_all(digits: Dataset) -> None:
-    seen = set()
+def test_figures_are_of_their_kind(tiny: Dataset, few: Split) -> None:
+    (found,) = measure_costs([build_classifier(parse_spec("mlp-8"), tiny.info).eval()], few)
+    assert 0 < found.latency_ms.p50 <= found.latency_ms.p95
+    assert found.throughput_per_s > 0
+    assert found.test_set_seconds > 0
 
-    class Spy(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.add((len(x) == 1, torch.get_num_threads()))
-            return x.flatten(1)[:, :10]
 
-    before = torch.get_num_threads()
+class Spy(nn.Module):
+    """Notes for how many images, and with how many threads, it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: set[tuple[int, int]] = set()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.calls.add((len(pixels), torch.get_num_threads()))
+        return pixels.flatten(1)[:, :10]
+
+
+def test_latency_is_of_one_image_and_throughput_of_a_batch(tiny: Dataset) -> None:
+    spy = Spy()
+    measure_costs([spy], Split(tiny.test.images.repeat(4, 1, 1, 1), tiny.test.labels.repeat(4)))
+    assert {count for count, _ in spy.calls} == {1, 500, 300}  # the test set of 800 in two parts
+
+
+def test_one_image_is_measured_with_one_thread_and_the_rest_with_all(few: Split) -> None:
+    spy, before = Spy(), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        measure_costs([Spy()], Split(digits.test.images[:3], digits.test.labels[:3]), digits.normalisation)
+        measure_costs([spy], few)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert seen - {(True, 2)} == {(True, 1), (False, 2)}  # operations of one picture are counted with any
+    assert spy.calls - {(1, 2)} == {(1, LATENCY_THREADS), (3, 2)}  # operations of one image are counted with any

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from kd_cli.config import DataConfig
+from kd_cli.data.prepared import load
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.training.loop import Callback, Epoch, Training
 from tests.conftest import CommandLine, hear_interrupts
@@ -63,11 +65,11 @@ def stop_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
 
 @pytest.fixture
 def diverge_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
-    """Weights that are no numbers, so that the next loss is none."""
+    """A bias that is no number, so that the next loss is none."""
 
     def spoil(training: Training) -> None:
-        with torch.no_grad():
-            next(training.network.parameters()).fill_(torch.nan)
+        *_, last = training.network.parameters()
+        torch.nn.init.constant_(last, torch.nan)
 
     return make_happen(monkeypatch, spoil)
 
@@ -84,8 +86,8 @@ def diverge_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
         (STUDENT, 3),
         ((*STUDENT, "--augment"), 3),
         ((*STUDENT, "--warp"), 3),
-        ((*STUDENT, "--train-fraction", "0.1"), 3),
-        ((*STUDENT, "--train-fraction", "0.1", "--transfer", "all"), 3),
+        ((*STUDENT, "--train-fraction", "0.6"), 3),
+        ((*STUDENT, "--train-fraction", "0.6", "--transfer", "all"), 3),
         ((*STUDENT, "--method", "fitnet"), 3),
         ((*STUDENT, "--method", "vid"), 3),
         ((*STUDENT, "--method", "crd"), 3),
@@ -191,7 +193,7 @@ def test_state_of_another_command_line_is_refused_and_kept(
         ("--method", "vid"),
         ("--temperature", "5"),
         ("--train-fraction", "0.5"),
-        ("--train-fraction", "0.1", "--transfer", "all"),
+        ("--train-fraction", "0.6", "--transfer", "all"),
         ("--student", "mlp-17"),
     ],
     ids=" ".join,
@@ -200,9 +202,9 @@ def test_state_of_another_students_command_line_is_refused(
     kd: CommandLine, stop_in_epoch: HappenIn, other: tuple[str, ...]
 ) -> None:
     stop_in_epoch(3)
-    kd(*STUDENT, "--train-fraction", "0.1")
+    kd(*STUDENT, "--train-fraction", "0.6")
     stop_in_epoch(None)
-    code, _, stderr = kd(*STUDENT, "--train-fraction", "0.1", *other, "--resume")
+    code, _, stderr = kd(*STUDENT, "--train-fraction", "0.6", *other, "--resume")
     assert code == 1
     assert "another command line" in stderr
 
@@ -301,17 +303,15 @@ def test_run_that_diverged_may_change_its_learning_rate_and_nothing_else(
     assert f"another command line ({other[0][2:].replace('-', '_')} " in stderr
 
 
-def test_run_that_went_on_is_bound_to_its_new_learning_rate(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        make_happen(patch, lambda training: next(training.network.parameters()).data.fill_(torch.nan))(3)
-        kd(*TEACHER, "--lr", "0.01")
-    with monkeypatch.context() as patch:
-
-        def interrupt(_: Training) -> None:
-            raise KeyboardInterrupt
-
-        make_happen(patch, interrupt)(4)
-        assert kd(*TEACHER, "--lr", "0.001", "--resume")[0] == 130
+def test_run_that_went_on_is_bound_to_its_new_learning_rate(
+    kd: CommandLine, diverge_in_epoch: HappenIn, stop_in_epoch: HappenIn
+) -> None:
+    diverge_in_epoch(3)
+    kd(*TEACHER, "--lr", "0.01")
+    diverge_in_epoch(None)
+    stop_in_epoch(4)
+    assert kd(*TEACHER, "--lr", "0.001", "--resume")[0] == 130
+    stop_in_epoch(None)
     assert "another command line (lr " in kd(*TEACHER, "--lr", "0.01", "--resume")[2]
     assert kd(*TEACHER, "--lr", "0.001", "--resume")[0] == 0
 
@@ -334,11 +334,17 @@ def test_run_that_diverges_at_once_leaves_the_state_of_another_run(kd: CommandLi
     assert STATE.read_bytes() == state
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder, but for the data."""
+    load(DataConfig("digits", tmp_path / "data"))
+    return tmp_path
+
+
 def program(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"KD_DATA_DIR": str(folder / "data"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "kd_cli", *TEACHER[:-1], "30", *options]
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "kd_cli", *TEACHER, *options],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -347,34 +353,42 @@ def program(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     )
 
 
+def wait_for_state(run: subprocess.Popen[bytes], checkpoint: Path) -> None:
+    state = checkpoint.with_name(f"{checkpoint.name}.resume")
+    while run.poll() is None and not state.exists():
+        time.sleep(0.01)
+
+
 @posix
-@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_and_resumed_ends_with_the_bytes_of_the_unbroken_run(tmp_path: Path, kills: int) -> None:
-    assert program(tmp_path, "--epochs", "1").wait() == 0  # prepares the data
-    start = time.monotonic()
-    assert program(tmp_path, "--output", "unbroken.safetensors").wait() == 0
-    whole = time.monotonic() - start
+@pytest.mark.parametrize("kills", [1, pytest.param(40, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_and_resumed_ends_with_the_bytes_of_the_unbroken_run(folder: Path, kills: int) -> None:
+    epochs = ("--epochs", "30")
+    unbroken = folder / "unbroken.safetensors"
+    with program(folder, "--output", unbroken.name, *epochs) as run:
+        wait_for_state(run, unbroken)
+        start = time.monotonic()
+        run.communicate()
+        training = time.monotonic() - start
     moments = random.Random(0)
     for number in range(kills):
-        path = tmp_path / f"{number}.safetensors"
-        with program(tmp_path, "--output", path.name) as run:
-            time.sleep(moments.uniform(0, whole))
+        path = folder / f"{number}.safetensors"
+        with program(folder, "--output", path.name, *epochs) as run:
+            wait_for_state(run, path)
+            time.sleep(moments.uniform(0, training))
             run.kill()
         if path.exists():
             load_checkpoint(path, CPU)  # whole, or this raises
-        resumed = program(tmp_path, "--output", path.name, "--resume")
+        resumed = program(folder, "--output", path.name, "--resume", *epochs)
         _, stderr = resumed.communicate()
         assert resumed.returncode == 0, stderr
-        assert path.read_bytes() == (tmp_path / "unbroken.safetensors").read_bytes()
+        assert path.read_bytes() == unbroken.read_bytes()
 
 
 @posix
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_a_run_with_one_line_and_exit_code_130(tmp_path: Path, which: signal.Signals) -> None:
-    with program(tmp_path, "--output", "mine.safetensors", "--epochs", "100000") as run:
-        while not (tmp_path / "mine.safetensors.resume").exists():
-            assert run.poll() is None
-            time.sleep(0.05)
+def test_signal_ends_a_run_with_one_line_and_exit_code_130(folder: Path, which: signal.Signals) -> None:
+    with program(folder, "--output", "mine.safetensors", "--epochs", "100000") as run:
+        wait_for_state(run, folder / "mine.safetensors")
         run.send_signal(which)
         try:
             _, stderr = run.communicate(timeout=60)
@@ -384,16 +398,14 @@ def test_signal_ends_a_run_with_one_line_and_exit_code_130(tmp_path: Path, which
     assert b"--resume" in stderr
 
 
+@pytest.mark.slow
 @posix
-def test_processes_that_write_one_checkpoint_leave_one_of_theirs_whole(tmp_path: Path) -> None:
-    assert program(tmp_path, "--epochs", "1").wait() == 0  # prepares the data
-    runs = [
-        program(tmp_path, "--output", "shared.safetensors", "--epochs", "3", "--seed", str(seed)) for seed in range(3)
-    ]
+def test_processes_that_write_one_checkpoint_leave_one_of_theirs_whole(folder: Path) -> None:
+    runs = [program(folder, "--output", "shared.safetensors", "--seed", str(seed)) for seed in range(4)]
     for run in runs:
         run.communicate()
-    assert load_checkpoint(tmp_path / "shared.safetensors", CPU).metadata.seed in range(3)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix in (".tmp", ".resume")] == []
+    assert load_checkpoint(folder / "shared.safetensors", CPU).metadata.seed in range(4)
+    assert [path.name for path in folder.iterdir() if path.suffix in (".tmp", ".resume")] == []
 
 
 @pytest.mark.slow
