@@ -33,6 +33,7 @@ from kd_cli.config import (
 )
 from kd_cli.distillation.methods import MethodConfig
 from kd_cli.options import (
+    STDOUT,
     ComparisonReportConfig,
     EvaluationReportConfig,
     PageConfig,
@@ -171,9 +172,9 @@ def evaluate(
     from kd_cli.report import plots, plots_evaluation
     from kd_cli.report.evaluation import print_evaluation
 
-    plots.require_ready(shown.plot)
+    plots.require_ready(shown.plot, shown.force, checkpoints or ())
     result = evaluate(checkpoints or (), data, run)
-    _show(result, partial(print_evaluation, confusion=table.confusion), shown.json)
+    _show(result, partial(print_evaluation, details=table.details, confusion=table.confusion), shown.json)
     plots.save(shown.plot, plots_evaluation.draw_evaluation, result)
 
 
@@ -185,7 +186,7 @@ def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints
     from kd_cli.report import plots, plots_benchmark
     from kd_cli.report.benchmark import print_benchmark
 
-    plots.require_ready(shown.plot)
+    plots.require_ready(shown.plot, shown.force, checkpoints or ())
     result = benchmark(checkpoints or (), data, run)
     _show(result, print_benchmark, shown.json)
     plots.save(shown.plot, plots_benchmark.draw_benchmark, result)
@@ -206,8 +207,12 @@ def predict(
     Teacher and student predict side by side. No data set is needed.
     """
     from kd_cli.commands.predict import predict
+    from kd_cli.files import require_output
     from kd_cli.report import predictions
 
+    csv = None if config.csv == STDOUT else config.csv
+    if csv:
+        require_output(csv, predictions.is_our_csv, map(Path, files), config.force)
     result = predict(
         config.dataset,
         run,
@@ -217,11 +222,16 @@ def predict(
         config.top,
         config.labels_from_name,
         config.save_preprocessed,
+        config.force,
     )
-    if config.csv:
-        predictions.print_predictions_csv(result)
+    if config.csv == STDOUT:
+        predictions.print_csv(result)
     else:
         _show(result, predictions.print_predictions, config.json)
+    if csv:
+        read = [Path(image.file) for image in result.images] + [Path(model.checkpoint) for model in result.models]
+        require_output(csv, predictions.is_our_csv, read, config.force)
+        predictions.write_csv(result, csv)
     if config.show:
         predictions.print_images(result)
     errors = [image.error for image in result.images if image.error]

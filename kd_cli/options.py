@@ -21,6 +21,9 @@ from kd_cli.networks.spec import Spec, parse_spec
 
 Command = Callable[..., None]
 
+STDOUT = Path("-")
+"""Stands for standard output where a file is asked for."""
+
 
 @dataclass(frozen=True)
 class TeacherNetworkConfig(Config):
@@ -49,7 +52,8 @@ class ComparisonReportConfig(Config):
 class EvaluationReportConfig(Config):
     """How an evaluation is shown, beside what all results share."""
 
-    confusion: bool = option(False, "Show which classes are predicted as which.")
+    details: bool = option(False, "Show accuracy by class and by confidence, and where networks disagree, too.")
+    confusion: bool = option(False, "Show which classes are predicted as which, too.")
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,19 @@ class PredictionConfig(Config):
     show: bool = option(False, "Draw what the networks saw.")
     save_preprocessed: Path | None = option(None, "Folder for what they saw, as PNG files.", metavar="FOLDER")
     labels_from_name: bool = option(
-        False, "Count errors: the correct digit is the one that names the folder or begins the file's name."
+        False, "Count errors: a folder 7, or a name such as 7.png or 7-a.png, says which digit is correct."
     )
-    csv: bool = option(False, "Print comma-separated values instead of tables.")
+    csv: Path | None = option(
+        None, "Write the predictions there, too, as comma-separated values; - is stdout.", metavar="FILE"
+    )
     json: bool = option(False, "Print one JSON object instead of tables.")
+    force: bool = option(False, "Replace files that kd did not write.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        printed = {"--json": self.json, "--csv -": self.csv == STDOUT, "--show": self.show}
+        if sum(printed.values()) > 1:
+            raise ConfigError(f"{' and '.join(name for name, on in printed.items() if on)}: choose one of them")
 
 
 @dataclass(frozen=True)

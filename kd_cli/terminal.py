@@ -1,4 +1,4 @@
-"""Text that cannot steer a terminal, and a standard output whose failure is an expected one. Free of everything slow."""
+"""Text that cannot steer a terminal, and a standard output whose failure is expected. Free of everything slow."""
 
 import io
 import os

@@ -62,7 +62,9 @@ def test_disk_without_room_to_unpack_the_archives_is_named_in_one_line(
     kd: CommandLine, make_disk: MakeDisk, archives: Path, dataset: str, size: int
 ) -> None:
     disk = make_disk(size)
-    shutil.copytree(archives, disk / "MNIST" / "raw")
+    (disk / "MNIST" / "raw").mkdir(parents=True)
+    for archive in archives.glob("*.gz"):
+        shutil.copy(archive, disk / "MNIST" / "raw")
     code, _, stderr = kd("train-teacher", "--dataset", dataset, "--data-dir", disk)
     assert (code, stderr.count("\n")) == (1, 1)
     assert "No space left on device" in stderr

@@ -34,6 +34,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
         self._say(base64.b64encode(pickle.dumps(work)).decode())

@@ -86,11 +86,13 @@ def train(config: StudentConfig, output: Path, server: Server) -> Trained:
     device.keep_freed_memory()
     test = open_dataset(config.data, device.select(config.run.device), train=False).test
     try:
-        return Trained(distill(config, OutputConfig(output=output), callbacks=[Reporter(server, test)]))
+        # By force: a visitor may see that a network learnt nothing.
+        result = distill(config, OutputConfig(output), force=True, callbacks=[Reporter(server, test)])
     except KdError as error:
         if isinstance(error.__cause__, DivergedError):  # a visitor has no --resume
             raise KdError(f"{error.__cause__}: use a smaller learning rate") from error
         raise
+    return Trained(result)
 
 
 def measure(paths: list[Path], data: DataConfig, run: RunConfig, server: Server) -> Measured:

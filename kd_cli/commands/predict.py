@@ -1,7 +1,8 @@
 """``kd predict``: image files in, what teacher and student predict for them out."""
 
 import glob
-import io
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-from kd_cli.commands.job import describe_model
+from kd_cli.commands.job import describe_model, require_models
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
 from kd_cli.config import KdError, Role, RunConfig
 from kd_cli.data.prepared import require_known
+from kd_cli.digits import saved
 from kd_cli.digits.decode import SUFFIXES
 from kd_cli.digits.mnist_format import STDIN, Image28, read_image
-from kd_cli.files import write_atomically
+from kd_cli.files import require_output, write_atomically
 from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training import device
@@ -36,6 +37,7 @@ def predict(
     top: int = 2,
     labels_from_name: bool = False,
     save_to: Path | None = None,
+    force: bool = False,
 ) -> PredictionResult:
     """Predict with a teacher and a student. A file that cannot be read has an ``error`` and no predictions.
 
@@ -48,21 +50,26 @@ def predict(
         top: how many classes to list for each image, the most probable first.
         labels_from_name: take labels from the files' names, see `label_from_name`, and count correct predictions.
         save_to: a folder for what the networks saw, as PNG files.
+        force: replace files there that this program did not write; never one that it reads.
 
     Raises:
         ConfigError: there is no such data set.
-        KdError: there is no such network, or ``save_to`` cannot be written.
+        KdError: there is no such network, or ``save_to`` cannot be written, or a file there would be lost.
     """
     require_known(data)
     dataset = "mnist" if data == "auto" else data
     target = device.select(run.device)
     paths = {Role.teacher: teacher, Role.student: student}
+    if not all(paths.values()):
+        require_models(run, dataset)
     networks = [
-        load_checkpoint(path or find_checkpoint(run.models_dir, dataset, role), target) for role, path in paths.items()
+        load_checkpoint(path or find_checkpoint(run.models_dir, dataset, role), target, run.mean, run.std)
+        for role, path in paths.items()
     ]
     images = _read(list(_expand(sources)))
     if save_to:
-        images = _save(images, save_to)
+        inputs = [Path(image.file) for image in images] + [network.path for network in networks]
+        images = _save(images, save_to, inputs, force)
     labels = [label_from_name(image.file) if labels_from_name else None for image in images]
     seen = np.array([NOTHING if image.seen is None else image.seen for image in images]).reshape(-1, *NOTHING.shape)
     predictions = [classify(network, seen, top, labels) for network in networks]
@@ -102,31 +109,52 @@ def classify(
 
 
 def label_from_name(file: str) -> int | None:
-    """The digit that a file's folder is called (``7/a.png``), or else that its own name starts with (``7-a.png``)."""
+    """The digit that a file's folder is called (``7/a.png``), or else that stands at the beginning of its own name.
+
+    There it stands alone (``7.png``) or before what is neither letter nor digit (``7-a.png``): 12.png shows no 1.
+    """
     path = Path(file)
-    for name in (path.parent.name, path.name[:1]):
-        if len(name) == 1 and name in "0123456789":
-            return int(name)
-    return None
+    found = re.fullmatch("[0-9]", path.parent.name) or re.match(r"[0-9](?![^\W_])", path.name)
+    return int(found[0]) if found else None
 
 
 def _expand(sources: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Each file to read, and an error in place of those that are not there; folders with all that is in them."""
+    """Each file to read; and an error in place of what is not there, and of folders that cannot be read."""
     for source in sources:
-        if source == STDIN or Path(source).is_file():
+        if source == STDIN or os.path.isfile(source):
             yield source, None
-        elif Path(source).is_dir():
-            found = sorted(p for p in Path(source).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            yield from ((str(path), None) for path in found)
-            if not found:
-                yield source, f"no images in {source}: it has no {', '.join(sorted(SUFFIXES))} files"
+        elif os.path.isdir(source):
+            yield from _walk(source)
         elif glob.has_magic(source):  # quoted, or on Windows, whose shells leave patterns as they are
-            found = sorted(Path(match) for match in glob.glob(source, recursive=True) if Path(match).is_file())
-            yield from ((str(path), None) for path in found)
-            if not found:
-                yield source, f"no image matches {source}: check the pattern"
+            yield from _match(source)
         else:
             yield source, None  # reading it says what is wrong
+
+
+def _walk(folder: str) -> Iterator[tuple[str, str | None]]:
+    """All images in a folder and below it."""
+    errors: list[OSError] = []
+    files = [Path(place, name) for place, _, names in os.walk(folder, onerror=errors.append) for name in names]
+    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES and os.path.isfile(path))
+    yield from ((str(path), None) for path in found)
+    yield from ((error.filename, _unreadable(error.filename, str(error.strerror))) for error in errors)
+    if not found and not errors:
+        yield folder, f"no images in {folder}: it has no {', '.join(sorted(SUFFIXES))} files"
+
+
+def _match(pattern: str) -> Iterator[tuple[str, str | None]]:
+    """All files that match a pattern. Folders that cannot be read match nothing, unsaid by `glob`."""
+    found = sorted(Path(match) for match in glob.glob(pattern, recursive=True) if os.path.isfile(match))
+    folders = sorted(filter(os.path.isdir, glob.glob(os.path.dirname(pattern), recursive=True)))
+    unreadable = [folder for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
+    yield from ((str(path), None) for path in found)
+    yield from ((folder, _unreadable(folder, "Permission denied")) for folder in unreadable)
+    if not found and not unreadable:
+        yield pattern, f"no image matches {pattern}: check the pattern"
+
+
+def _unreadable(folder: str, reason: str) -> str:
+    return f"cannot read folder {folder}: {reason}; check its permissions, or leave it out"
 
 
 def _read(sources: list[tuple[str, str | None]]) -> list[ImagePrediction]:
@@ -143,26 +171,46 @@ def _read(sources: list[tuple[str, str | None]]) -> list[ImagePrediction]:
     return images
 
 
-def _save(images: list[ImagePrediction], folder: Path) -> list[ImagePrediction]:
-    """Write what the networks will see under the name that each file has, with a number where that is taken."""
-    saved = []
+def _save(images: list[ImagePrediction], folder: Path, inputs: Sequence[Path], force: bool) -> list[ImagePrediction]:
+    """Write what the networks will see, after making sure that no file of the user's is in its place."""
+    read = {_identify(path): path for path in inputs}
+    places = [folder / name if name else None for name in _choose_names(images)]
+    for place in filter(None, places):
+        same = read.get(_identify(place))
+        require_output(place, saved.is_ours, [same] if same else [], force)
+    done = []
+    for image, path in zip(images, places, strict=True):
+        if path is not None and image.seen is not None:
+            write_atomically(path, saved.encode(image.seen))
+            image = replace(image, preprocessed=str(path))
+        done.append(image)
+    return done
+
+
+def _choose_names(images: list[ImagePrediction]) -> Iterator[str | None]:
+    """A name for each image that could be read: that of its file, with a number where it is taken."""
     taken: set[str] = set()
     for image in images:
-        if image.seen is not None:
-            stem = "stdin" if image.file == STDIN else Path(image.file).stem
-            name = stem
-            number = 1
-            while name.lower() in taken:  # some file systems take A.png for a.png
-                number += 1
-                name = f"{stem}-{number}"
-            taken.add(name.lower())
-            path = folder / f"{name}.png"
-            png = io.BytesIO()
-            Image.fromarray(image.seen).save(png, "PNG")
-            write_atomically(path, png.getvalue())
-            image = replace(image, preprocessed=str(path))
-        saved.append(image)
-    return saved
+        if image.seen is None:
+            yield None
+            continue
+        stem = "stdin" if image.file == STDIN else Path(image.file).stem
+        name = stem
+        number = 1
+        while name.lower() in taken:  # some file systems take A.png for a.png
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.lower())
+        yield f"{name}.png"
+
+
+def _identify(path: Path) -> object:
+    """Equal for two paths of one file, however they are written; and for a path where there is none, the path."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path
+    return status.st_dev, status.st_ino
 
 
 def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, label: int | None) -> Prediction:
@@ -181,4 +229,4 @@ def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, la
 def _score(images: list[ImagePrediction], role: Role) -> Score:
     predictions = [image.teacher if role is Role.teacher else image.student for image in images]
     marks = [each.correct for each in predictions if each is not None and each.correct is not None]
-    return Score(correct=sum(marks), images=len(marks))
+    return Score(correct=sum(marks), images=len(marks), accuracy=sum(marks) / len(marks) if marks else None)

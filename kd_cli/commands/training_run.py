@@ -94,7 +94,7 @@ def run_job(
         save_checkpoint(rejected, classifier.network, metadata)
         state.remove()
         raise KdError(f"{fault}: kept as {rejected}, and not as {path}; use {_smaller_lr(job)}, or --force")
-    if output.output is not None and path.exists():
+    if output.output is not None and is_checkpoint(path):
         log.warning("replacing %s, %s", path, _name_checkpoint(path))
     try:
         save_checkpoint(path, classifier.network, metadata)

@@ -20,6 +20,7 @@ from PIL import (
 )
 
 from kd_cli.config import KdError
+from kd_cli.files import require_regular
 
 Pixels = NDArray[np.float32]
 """Values from 0 to 1: (height, width, 3) for a page in RGB, (height, width) for ink and contrast."""
@@ -60,6 +61,8 @@ def read_page(source: Path | BinaryIO, name: str) -> Pixels:
         KdError: there is no such file, it is not an image, it is damaged, or it has too many pixels.
     """
     try:
+        if isinstance(source, Path):
+            require_regular(source)
         return _decode(source, name)
     except KdError:
         raise

@@ -53,11 +53,20 @@ def read_image(file: str) -> Image28:
         KdError: there is no such file, it is not an image, it is damaged, too large, or blank.
     """
     if file == STDIN:
-        content = sys.stdin.buffer.read(LARGEST_STDIN + 1)
-        if len(content) > LARGEST_STDIN:
-            raise KdError(f"cannot read standard input: more than {LARGEST_STDIN >> 20} MB; make the image smaller")
-        return read_source(io.BytesIO(content), "standard input")
+        return read_source(io.BytesIO(_read_stdin()), "standard input")
     return read_source(Path(file), file)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise KdError("cannot read standard input: it is closed; give a file")
+    try:
+        content = sys.stdin.buffer.read(LARGEST_STDIN + 1)
+    except OSError as error:
+        raise KdError(f"cannot read standard input: {error.strerror or error}; give a file") from error
+    if len(content) > LARGEST_STDIN:
+        raise KdError(f"cannot read standard input: more than {LARGEST_STDIN >> 20} MB; make the image smaller")
+    return content
 
 
 def read_source(source: Path | BinaryIO, name: str) -> Image28:

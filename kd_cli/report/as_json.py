@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from kd_cli.terminal import open_stdout
+
 
 def print_json(result: object) -> None:
     """Print a result as exactly one JSON object."""
-    print(json.dumps(as_plain(result), indent=2, allow_nan=False))
+    print(json.dumps(as_plain(result), indent=2, allow_nan=False), file=open_stdout(), flush=True)
 
 
 def as_plain(value: Any) -> Any:

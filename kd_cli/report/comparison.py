@@ -1,10 +1,8 @@
 """A comparison as a Rich table and as a CSV file."""
 
-import csv
-import io
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
@@ -15,10 +13,22 @@ from rich.text import Text
 
 from kd_cli.commands.results import CellResult, ComparisonResult, RunMeasures
 from kd_cli.evaluation.statistics import BETTER, CONFIDENCE, WORSE
-from kd_cli.files import write_atomically
-from kd_cli.report.tables import counted, describe_method, measure, new_table, open_console, print_line
+from kd_cli.report import as_csv
+from kd_cli.report.tables import (
+    counted,
+    describe_method,
+    measure,
+    new_table,
+    open_console,
+    plain,
+    print_line,
+    print_table,
+)
 
 STYLES = {BETTER: "green", WORSE: "red"}
+
+CSV_FIRST = ("dataset", "student", "parameters", "macs", "method")
+CSV_MEASURES = [field.name for field in fields(RunMeasures)]
 
 PERCENT = f"{100 * CONFIDENCE:g} %"
 
@@ -45,15 +55,17 @@ def write_csv(result: ComparisonResult, path: Path) -> None:
         KdError: the file cannot be written.
     """
     options = sorted({name for cell in result.cells for name in cell.options})
-    measures = [field.name for field in fields(RunMeasures)]
-    text = io.StringIO()
-    columns = ["dataset", "student", "parameters", "macs", "method", *options, *measures]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    rows: list[list[object]] = [[*CSV_FIRST, *options, *CSV_MEASURES]]
     for cell in result.cells:
-        common = {"student": cell.student, "parameters": cell.parameters, "macs": cell.macs, "method": cell.method}
-        writer.writerows({"dataset": result.dataset, **common, **cell.options, **asdict(run)} for run in cell.runs)
-    write_atomically(path, text.getvalue().encode())
+        about = [result.dataset, cell.student, cell.parameters, cell.macs, cell.method]
+        about += [cell.options.get(name, "") for name in options]
+        rows += [[*about, *(getattr(run, name) for name in CSV_MEASURES)] for run in cell.runs]
+    as_csv.write_rows(path, rows)
+
+
+def is_our_csv(path: Path) -> bool:
+    """Whether a file is what `write_csv` writes, as far as its header tells."""
+    return as_csv.has_header(path, CSV_FIRST, CSV_MEASURES[-1])
 
 
 def _show_accuracy(cell: CellResult) -> str:
@@ -140,7 +152,7 @@ def _row_name(cell: CellResult, result: ComparisonResult) -> str:
 def _print_notes(console: Console, result: ComparisonResult) -> None:
     tests = sum(cell.difference is not None and cell.difference.p_value is not None for cell in result.cells)
     notes = [
-        "Accuracy: mean ± standard deviation over the seeds.",
+        "Accuracy, errors, ECE and agreement: means over the seeds; ± is the standard deviation.",
         "Points over labels: mean difference to the same student trained with labels alone, paired by seed. In "
         f"brackets: the {PERCENT} interval (Student t) of each difference alone.",
         f"p: p value of a paired t test, adjusted for {counted(tests, 'difference')} in this table (Holm 1979). "

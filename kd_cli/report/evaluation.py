@@ -9,10 +9,10 @@ from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import ECE_BINS
 from kd_cli.evaluation.quality import Opinion
 from kd_cli.report.tables import (
-    plain,
     new_table,
     number_roles,
     open_console,
+    plain,
     print_checkpoints,
     print_line,
     print_table,

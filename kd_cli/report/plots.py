@@ -7,18 +7,32 @@ state and may look for a screen.
 
 import io
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kd_cli import __version__
 from kd_cli.config import CostAxis, KdError
-from kd_cli.files import require_writable, write_atomically
+from kd_cli.files import require_output, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METADATA: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+MAKER = f"kd plot {__version__}"
+
+METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": MAKER},
+    ".svg": {"Creator": MAKER, "Date": None},
+    ".pdf": {"Creator": MAKER, "CreationDate": None},
+}
 """What a file of each kind says about itself: no date, so that the same result gives the same bytes."""
+
+MARKS = {".png": b"Software\0kd plot ", ".svg": b"<dc:title>kd plot ", ".pdf": b"/Creator (kd plot "}
+"""The beginning of that in a file's bytes."""
+
+LARGEST_PLOT = 64 * 2**20
+"""Bytes in which that is looked for."""
 
 COLOURS = ("black", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f", "#56b4e9")
 """Those of Okabe & Ito 2008, which colour-blind people can tell apart."""
@@ -34,23 +48,40 @@ COST_LABELS = {
 Shown = TypeVar("Shown")
 
 
-def require_ready(path: Path | None) -> None:
+def require_ready(path: Path | None, force: bool = False, inputs: Iterable[Path] = ()) -> None:
     """Find out before the work that its plot could not be drawn or written.
 
+    Args:
+        path: where it will be written, if one was asked for.
+        force: replace a file that is no plot of ours.
+        inputs: files that the command reads.
+
     Raises:
-        KdError: the name does not end as a plot's does, matplotlib is missing, or the file cannot be written.
+        KdError: the name does not end as a plot's does, matplotlib is missing, or the file cannot be written or would
+            be lost.
     """
     if path is None:
         return
-    if path.suffix.lower() not in METADATA:
+    # A link must lead to a plot's name, too, so that it cannot lead to a checkpoint that the command will find.
+    if not {path.suffix.lower(), Path(os.path.realpath(path)).suffix.lower()} <= METADATA.keys():
         raise KdError(f"cannot draw {path}: use a name that ends in {', '.join(METADATA)}")
     # Without a folder to write to, it warns that it uses a temporary one; on first use, that it looks for fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    os.environ["MPLBACKEND"] = "agg"  # no screen is needed, and a name that it does not know would end its import
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise KdError("--plot needs matplotlib: pip install 'kd-cli[plot]'") from error
-    require_writable(path)
+    require_output(path, is_our_plot, inputs, force)
+
+
+def is_our_plot(path: Path) -> bool:
+    """Whether `save` wrote a file, by what it says about itself."""
+    try:
+        with path.open("rb") as file:
+            return MARKS[path.suffix.lower()] in file.read(LARGEST_PLOT)
+    except OSError:
+        return False
 
 
 def save(path: Path | None, draw: Callable[[Shown], "Figure"], result: Shown) -> None:
@@ -65,7 +96,8 @@ def save(path: Path | None, draw: Callable[[Shown], "Figure"], result: Shown) ->
 
     kind = path.suffix.lower()
     content = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "kd"}):
+    # Names of classes and data sets may hold dollar signs, which are no formulas.
+    with matplotlib.rc_context({"svg.hashsalt": "kd", "text.parse_math": False}):
         draw(result).savefig(content, format=kind[1:], dpi=150, metadata=METADATA[kind])
     write_atomically(path, content.getvalue())
 

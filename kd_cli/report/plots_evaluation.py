@@ -76,7 +76,7 @@ def _draw_reliability(axes: "Axes", model: EvaluatedModel) -> None:
     axes.set_ylim(-3, 103)
     axes.set_xlabel("Mean confidence of a bin (%)")
     axes.set_ylabel("Accuracy (%)")
-    axes.set_title(f"{name_of(model)}: reliability, ECE {100 * model.ece:.2f} points", fontsize="medium")
+    axes.set_title(f"{name_of(model)}: reliability, ECE {model.ece:.4f}", fontsize="medium")
     axes.grid(alpha=0.3)
 
 
@@ -94,6 +94,7 @@ def _draw_counts(axes: "Axes", model: EvaluatedModel) -> None:
     )
     axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=7)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(-2, 102)
     axes.set_ylim(0.5, 10 * max(counts))
     axes.set_xlabel(f"Confidence (%), in {number} bins")

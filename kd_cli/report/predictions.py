@@ -1,15 +1,33 @@
 """Predictions as a Rich table, as CSV, and the images that the networks saw, drawn in characters."""
 
 import csv
+from collections.abc import Iterator
+from pathlib import Path
 
 from rich.cells import cell_len
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult
 from kd_cli.config import Role
-from kd_cli.report.tables import UNLIMITED, measure, new_table, open_console, open_stdout, print_checkpoints, print_line
+from kd_cli.report import as_csv
+from kd_cli.report.tables import (
+    UNLIMITED,
+    measure,
+    new_table,
+    open_console,
+    plain,
+    print_checkpoints,
+    print_line,
+    print_table,
+)
+from kd_cli.terminal import open_stdout, printable
+
+CSV_FIRST = ("file", "error")
+CSV_LAST = "agree"
+
+INCORRECT = "! "
+"""Stands before a prediction that is not the label."""
 
 SHORTEST_NAME = 20
 """Columns that a file's name has on any terminal."""
@@ -21,10 +39,12 @@ def print_predictions(result: PredictionResult) -> None:
     whole = measure(console, _table(result)).maximum
     if not console.is_terminal:
         console.width = max(console.width, whole)
-    longest = max((cell_len(image.file) for image in result.images), default=0)
-    console.print(_table(result, max(SHORTEST_NAME, longest - max(0, whole - console.width))))
+    longest = max((cell_len(printable(image.file)) for image in result.images), default=0)
+    print_table(console, _table(result, max(SHORTEST_NAME, longest - max(0, whole - console.width))))
+    if any(each and each.correct is False for image in result.images for each in _predictions(image)):
+        print_line(console, f"{INCORRECT.strip()} marks an incorrect prediction.")
     for role, score in (result.accuracy or {}).items():
-        share = f"{score.correct / score.images:.2%}" if score.images else "unknown: no image has a label"
+        share = "unknown: no image has a label" if score.accuracy is None else f"{score.accuracy:.2%}"
         counts = f"{score.correct:,} of {score.images:,} correct"
         print_line(console, f"{role.capitalize()}'s accuracy {share} ({counts})")
     print_checkpoints(console, result.models)
@@ -39,10 +59,10 @@ def _table(result: PredictionResult, room: int = UNLIMITED) -> Table:
     if result.accuracy is not None:
         table.add_column("Label")
     for image in result.images:
-        cells = [_shorten(image.file, room), *map(_rank, _predictions(image)), _agreement(image) or "-"]
+        cells = [_shorten(printable(image.file), room), *map(_rank, _predictions(image)), _agreement(image) or "-"]
         if result.accuracy is not None:
             cells.append(image.label or "-")
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(plain, cells))
     return table
 
 
@@ -53,7 +73,8 @@ def _predictions(image: ImagePrediction) -> tuple[Prediction | None, Prediction 
 def _rank(prediction: Prediction | None) -> str:
     if prediction is None:
         return "no prediction"
-    return ", ".join(f"{each.label} {each.probability:.1%}" for each in prediction.top)
+    mark = INCORRECT if prediction.correct is False else ""
+    return mark + ", ".join(f"{each.label} {each.probability:.1%}" for each in prediction.top)
 
 
 def _agreement(image: ImagePrediction) -> str:
@@ -69,24 +90,44 @@ def _shorten(name: str, room: int) -> str:
     return f"…{name}"
 
 
-def print_predictions_csv(result: PredictionResult) -> None:
-    """The same as comma-separated values, one line for each image."""
+def write_csv(result: PredictionResult, path: Path) -> None:
+    """Write the same as comma-separated values, one line for each image.
+
+    Raises:
+        KdError: the file cannot be written.
+    """
+    as_csv.write_rows(path, _csv_rows(result))
+
+
+def print_csv(result: PredictionResult) -> None:
+    """Print what `write_csv` writes. A terminal gets names without their control characters, a pipe as they are."""
+    stdout = open_stdout()
+    as_text = printable if stdout.isatty() else str
+    csv.writer(stdout, lineterminator="\n").writerows([as_text(each) for each in row] for row in _csv_rows(result))
+    stdout.flush()
+
+
+def is_our_csv(path: Path) -> bool:
+    """Whether a file is what `write_csv` writes, as far as its header tells."""
+    return as_csv.has_header(path, CSV_FIRST, CSV_LAST)
+
+
+def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
     ranks = max((len(each.top) for image in result.images for each in _predictions(image) if each), default=1)
     labelled = result.accuracy is not None
-    columns = ["file", "error", *(["label"] if labelled else [])]
+    columns = [*CSV_FIRST, *(["label"] if labelled else [])]
     for role in Role:
         for rank in range(1, ranks + 1):
             name = role.value if rank == 1 else f"{role.value}_{rank}"
             columns += [name, f"{name}_confidence"]
-    writer = csv.writer(open_stdout(), lineterminator="\n")
-    writer.writerow([*columns, "agree"])
+    yield [*columns, CSV_LAST]
     for image in result.images:
         cells = [image.file, image.error or "", *([image.label or ""] if labelled else [])]
         for prediction in _predictions(image):
             top = prediction.top if prediction else ()
             cells += [value for each in top for value in (each.label, f"{each.probability:.6f}")]
             cells += [""] * (2 * (ranks - len(top)))
-        writer.writerow([*cells, _agreement(image)])
+        yield [*cells, _agreement(image)]
 
 
 def print_images(result: PredictionResult) -> None:

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from kd_cli.commands.results import EnsembleResult, TrainingResult
-from kd_cli.report.tables import counted, describe_method, new_table, open_console, print_line
+from kd_cli.report.tables import counted, describe_method, new_table, open_console, print_line, print_table
 
 
 def print_training(result: TrainingResult | EnsembleResult) -> None:

@@ -66,7 +66,13 @@ sys.stdout.buffer.write(b'{"event": "Failed", "message": "done"}\nnoise\n')
 
 
 def test_a_worker_whose_work_prints_is_heard() -> None:
-    assert carry_out(work.print_meanwhile, SECONDS) == Trained(training_result())
+    heard: list[Event] = []
+    process = Process(work.print_meanwhile, heard.append)
+    assert hear_all(process, heard) == [Evaluated(1, 0.5), Trained(training_result())]
+
+
+def test_the_outcome_of_work_is_handed_back() -> None:
+    assert carry_out(work.succeed, SECONDS) == Trained(training_result())
 
 
 def test_a_worker_that_dies_has_failed() -> None:
