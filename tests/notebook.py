@@ -31,26 +31,26 @@ def fingerprint(notebook: Notebook) -> str:
     return hashlib.sha256(sources.encode()).hexdigest()
 
 
-def execute(notebook: Notebook, settings: Mapping[str, Any] | None = None) -> Notebook:
-    """Run all cells in a fresh kernel, in the notebook's folder; ``settings`` win over those of its parameters cell.
+def execute(notebook: Notebook, parameters: Mapping[str, Any] | None = None) -> Notebook:
+    """Run all cells in a fresh kernel, in the notebook's folder, with values in place of those in its parameters cell.
 
     Raises:
         CellExecutionError: a cell failed; has its traceback.
     """
     from nbclient import NotebookClient
 
-    (parameters,) = (cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", []))
-    committed = parameters.source
-    parameters.source += "".join(f"\n{name} = {value!r}" for name, value in (settings or {}).items())
+    (cell,) = (cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", []))
+    committed = cell.source
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in (parameters or {}).items())
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources, record_timing=False)
     client.execute(env=os.environ | {"KD_DATA_DIR": str(DATA_DIR)})  # absolute, as the kernel works in another folder
-    parameters.source = committed
+    cell.source = committed
     return notebook
 
 
 def main() -> None:
-    """Run with the committed settings, and write the outputs back."""
+    """Run with the committed parameters, and write the outputs back."""
     import nbformat
 
     start = time.perf_counter()

@@ -37,13 +37,13 @@ def files_before() -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def executed(files_before: dict[Path, int]) -> notebook.Notebook:
-    """The notebook after a run with short settings: the small digits, one epoch, two seeds."""
+    """The notebook after a short run: the small digits, one epoch, two seeds."""
     return notebook.execute(notebook.read(), SHORT)
 
 
 def files() -> dict[Path, int]:
     """What lies where a careless notebook would write, and when it was last changed."""
-    folders = (ROOT / "models", ROOT / "results", notebook.NOTEBOOK.parent)
+    folders = (ROOT / "models", ROOT / "runs", notebook.NOTEBOOK.parent)
     return {
         path: path.stat().st_mtime_ns
         for folder in folders
@@ -78,7 +78,7 @@ class TestAShortRun:
         assert "Verdict on 2 seeds" in printed(executed)
         assert "epochs=1" in printed(executed)
 
-    def test_draws_as_many_pictures_as_the_committed_run(
+    def test_draws_as_many_plots_as_the_committed_run(
         self, executed: notebook.Notebook, committed: notebook.Notebook
     ) -> None:
         drawn, expected = (

@@ -1,6 +1,7 @@
 """What ``kd evaluate`` and ``kd benchmark`` measure of the loaded networks, here and now."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def show() -> None:
         dataset, networks = loaded.for_testing_with_choice()
         if st.button("Measure again"):
             measured.clear()
-        data = DataConfig(dataset.info.name, loaded.data_config().data_dir)
+        data = replace(loaded.data_config(), dataset=dataset.info.name)
         quality, cost = measured(data, *(_stamp(checkpoint) for checkpoint in networks.values()))
     _show_quality(quality)
     _show_cost(cost)

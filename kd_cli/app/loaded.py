@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -24,13 +23,12 @@ CPU = torch.device("cpu")
 
 def data_config() -> DataConfig:
     """The data set, as `serve` was told."""
-    data = DataConfig(data_dir=Path(os.environ["KD_DATA_DIR"]))
-    return replace(data, dataset=os.environ["KD_DATASET"])
+    return DataConfig(dataset=os.environ["KD_DATASET"], data_dir=Path(os.environ["KD_DATA_DIR"]))
 
 
 def run_config() -> RunConfig:
     """Where the networks are, as `serve` was told. What visitors wait for is computed on the CPU."""
-    return RunConfig(Path(os.environ["KD_MODELS_DIR"]), DeviceName.cpu)
+    return RunConfig(models_dir=Path(os.environ["KD_MODELS_DIR"]), device=DeviceName.cpu)
 
 
 def find_pair(dataset: str) -> dict[Role, Checkpoint]:

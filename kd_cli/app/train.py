@@ -4,6 +4,7 @@ The page asks for what ``kd distill`` asks for. Its batches are as large as that
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -15,7 +16,7 @@ from kd_cli.app.run import Run, require_modest, runs
 from kd_cli.app.visitor import current_visitor, is_here
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import TrainingResult
-from kd_cli.config import MAX_SEED, DataConfig, Role, RunConfig, TrainingConfig
+from kd_cli.config import MAX_SEED, Role, RunConfig, TrainingConfig
 from kd_cli.data.dataset import DataInfo
 from kd_cli.distillation.methods import METHODS, MethodConfig
 from kd_cli.networks.spec import parse_spec
@@ -85,9 +86,9 @@ def _ask() -> Configure:
         return StudentConfig(
             parse_spec(student),
             MethodConfig(method, **options),
-            data=DataConfig(dataset, loaded.data_config().data_dir),
+            data=replace(loaded.data_config(), dataset=dataset),
             training=TrainingConfig(epochs=epochs, lr=lr, seed=seed, augment=augment),
-            run=RunConfig(loaded.run_config().models_dir),
+            run=RunConfig(models_dir=loaded.run_config().models_dir),
         )
 
     return configure

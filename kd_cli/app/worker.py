@@ -87,7 +87,7 @@ def train(config: StudentConfig, output: Path, server: Server) -> Trained:
     test = open_dataset(config.data, device.select(config.run.device), train=False).test
     try:
         # By force: a visitor may see that a network learnt nothing.
-        result = distill(config, OutputConfig(output), force=True, callbacks=[Reporter(server, test)])
+        result = distill(config, OutputConfig(output=output), force=True, callbacks=[Reporter(server, test)])
     except KdError as error:
         if isinstance(error.__cause__, DivergedError):  # a visitor has no --resume
             raise KdError(f"{error.__cause__}: use a smaller learning rate") from error

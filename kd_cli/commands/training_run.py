@@ -24,6 +24,9 @@ from kd_cli.training.resume import SUFFIX, ResumeState
 
 log = logging.getLogger(__name__)
 
+MOST_LOSS_RISE = 2.0
+"""How far above its first loss a run may end. Contrastive losses rise by a fifth while their memory fills."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -93,7 +96,7 @@ def run_job(
         rejected = path.with_name(f"{path.stem}.rejected.safetensors")
         save_checkpoint(rejected, classifier.network, metadata)
         state.remove()
-        raise KdError(f"{fault}: kept as {rejected}, and not as {path}; use {_smaller_lr(job)}, or --force")
+        raise KdError(f"{fault}, or --force; kept as {rejected}, and not as {path}")
     if output.output is not None and is_checkpoint(path):
         log.warning("replacing %s, %s", path, _name_checkpoint(path))
     try:
@@ -143,13 +146,14 @@ def require_checkpoint_output(job: Job, path: Path, force: bool) -> None:
 
 
 def _find_fault(training: Training, history: History, job: Job) -> str | None:
-    """Why a network that was trained to the end is no result; None if it is one."""
+    """Why a network that was trained to the end is no result, and what to do; None if it is one."""
     last = history.epochs[-1]
-    if training.first_loss is not None and last.loss > training.first_loss:
-        return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}"
+    if training.first_loss is not None and last.loss > MOST_LOSS_RISE * training.first_loss:
+        return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}: use {_smaller_lr(job)}"
     labels = job.dataset.test.labels
     if last.accuracy <= labels.bincount().max().item() / len(labels):
-        return f"the network is no better than chance (accuracy {last.accuracy:.2%})"
+        advice = _smaller_lr(job) if job.training.lr > TrainingConfig().lr else "a larger --lr or more --epochs"
+        return f"the network is no better than chance (accuracy {last.accuracy:.2%}): use {advice}"
     return None
 
 

@@ -72,9 +72,16 @@ def read_page(source: Path | BinaryIO, name: str) -> Pixels:
         raise KdError(f"cannot read {name}: it is not a PNG, JPEG, WebP, BMP, GIF or TIFF file") from error
     except Image.DecompressionBombError as error:
         raise KdError(f"cannot read {name}: it has too many pixels; make it smaller") from error
+    except OSError as error:
+        if error.strerror is None:  # Pillow's own
+            raise _damaged(name) from error
+        raise KdError(f"cannot read {name}: {error.strerror}; check the path") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        reason = getattr(error, "strerror", None) or "it is damaged"
-        raise KdError(f"cannot read {name}: {reason}; use a whole PNG, JPEG, WebP, BMP, GIF or TIFF file") from error
+        raise _damaged(name) from error
+
+
+def _damaged(name: str) -> KdError:
+    return KdError(f"cannot read {name}: it is damaged; use a whole PNG, JPEG, WebP, BMP, GIF or TIFF file")
 
 
 def _decode(source: Path | BinaryIO, name: str) -> Pixels:

@@ -1,12 +1,10 @@
 """The cost of networks as a Rich table and in words."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
 from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH, Role
-from kd_cli.evaluation.cost import Quartiles
 from kd_cli.report.tables import counted, open_console, print_checkpoints, print_line, print_table, side_by_side
 
 WIDE = 0.25
@@ -19,13 +17,13 @@ BUSY = 0.5
 class CostRow(NamedTuple):
     """A thing that `kd benchmark` measures: its name with the unit, its value for a model, how the value is written.
 
-    ``quartiles`` says how far the repeats spread, where the value is their median.
+    ``quartiles`` are those between which the middle half of the repeats lies, where the value is their median.
     """
 
     name: str
     value: Callable[[BenchmarkedModel], float]
     form: str
-    quartiles: Callable[[BenchmarkedModel], Quartiles] | None = None
+    quartiles: Callable[[BenchmarkedModel], tuple[float, float]] | None = None
 
     def show(self, model: BenchmarkedModel) -> str:
         """The value as tables show it."""
@@ -35,7 +33,12 @@ class CostRow(NamedTuple):
         """The width of the repeats' middle half, as a share of the median."""
         if self.quartiles is None:
             return 0
-        return (self.quartiles(model).p75 - self.quartiles(model).p25) / self.value(model)
+        low, high = self.quartiles(model)
+        return (high - low) / self.value(model)
+
+    def show_quartiles(self, model: BenchmarkedModel) -> str:
+        """The middle half of the repeats as tables show it."""
+        return "-".join(format(each, self.form) for each in (self.quartiles(model) if self.quartiles else ()))
 
 
 COSTS = (
@@ -43,13 +46,17 @@ COSTS = (
     CostRow("MACs per image", lambda model: model.macs, ","),
     CostRow("Bytes on disk", lambda model: model.size_bytes, ","),
     CostRow(
-        *(f"Latency p50, 1 image, {LATENCY_THREADS} thread (ms)", lambda model: model.latency_ms.p50, ".3f"),
-        quartiles=lambda model: model.latency_ms,
+        f"Latency p50, 1 image, {LATENCY_THREADS} thread (ms)",
+        lambda model: model.latency_ms.p50,
+        ".3f",
+        lambda model: (model.latency_ms.p25, model.latency_ms.p75),
     ),
     CostRow(f"Latency p95, 1 image, {LATENCY_THREADS} thread (ms)", lambda model: model.latency_ms.p95, ".3f"),
     CostRow(
-        *(f"Images per second, batch {THROUGHPUT_BATCH}", lambda model: model.throughput_per_s, ",.0f"),
-        quartiles=lambda model: model.throughput_quartiles_per_s,
+        f"Images per second, batch {THROUGHPUT_BATCH}",
+        lambda model: model.throughput_per_s,
+        ",.0f",
+        lambda model: (model.throughput_quartiles_per_s.p25, model.throughput_quartiles_per_s.p75),
     ),
     CostRow("Whole test set (s)", lambda model: model.test_set_seconds, ".3f"),
 )
@@ -65,7 +72,7 @@ def print_benchmark(result: BenchmarkResult) -> None:
     for row in COSTS:
         rows.append((row.name, row.show))
         if row.quartiles is not None:
-            rows.append(("  middle half of the repeats", partial(_show_quartiles, row.quartiles, row.form)))
+            rows.append(("  middle half of the repeats", row.show_quartiles))
     print_table(console, side_by_side(f"Cost on {result.dataset}", result, result.models, rows))
     for sentence in cost_in_words(result):
         print_line(console, sentence)
@@ -98,10 +105,6 @@ def _find_doubts(result: BenchmarkResult) -> list[str]:
     if widest > WIDE:
         doubts.append(f"the middle half of the repeats spreads over {widest:.0%} of their median")
     return doubts
-
-
-def _show_quartiles(quartiles: Callable[[BenchmarkedModel], Quartiles], form: str, model: BenchmarkedModel) -> str:
-    return f"{quartiles(model).p25:{form}} to {quartiles(model).p75:{form}}"
 
 
 def _more(ratio: float) -> str:

@@ -6,7 +6,6 @@ from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -130,10 +129,6 @@ def _table(result: ComparisonResult, widths: Mapping[str, int]) -> Table:
                 shown[-1].stylize(STYLES[cell.difference.verdict])
             table.add_row("" if number else plain(student), method, *shown)
         table.add_section()
-    for column in table.columns[2:]:  # Rich would cut numbers off before it folds names any further
-        column.min_width = max(
-            cell_len(line) for text in (column.header, *column.cells) for line in str(text).split("\n")
-        )
     return table
 
 
@@ -152,7 +147,7 @@ def _row_name(cell: CellResult, result: ComparisonResult) -> str:
 def _print_notes(console: Console, result: ComparisonResult) -> None:
     tests = sum(cell.difference is not None and cell.difference.p_value is not None for cell in result.cells)
     notes = [
-        "Accuracy, errors, ECE and agreement: means over the seeds; ± is the standard deviation.",
+        "Accuracy: mean ± standard deviation over the seeds; errors, ECE and agreement: means.",
         "Points over labels: mean difference to the same student trained with labels alone, paired by seed. In "
         f"brackets: the {PERCENT} interval (Student t) of each difference alone.",
         f"p: p value of a paired t test, adjusted for {counted(tests, 'difference')} in this table (Holm 1979). "

@@ -86,7 +86,7 @@ def _table_of_models(result: EvaluationResult, title: str, first: str, caption: 
     table = new_table(title, caption)
     table.add_column(first)
     for role in number_roles(result.models):
-        table.add_column(role, justify="right")
+        table.add_column(role, justify="right", no_wrap=True)
     return table
 
 
@@ -104,7 +104,7 @@ def _confusion(role: str, model: EvaluatedModel, classes: Sequence[str]) -> Tabl
 def _disagreements(role: str, model: EvaluatedModel, classes: Sequence[str]) -> Table:
     table = new_table(f"Largest disagreements of {role.lower()} and teacher", "KL(teacher || student) in nats")
     for column in ("Test image", "Label", "Teacher", "Student", "KL"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
 
     def show(opinion: Opinion) -> str:
         return plain(f"{classes[opinion.class_index]}  {opinion.confidence:6.1%}")

@@ -26,7 +26,7 @@ from kd_cli.terminal import open_stdout, printable
 CSV_FIRST = ("file", "error")
 CSV_LAST = "agree"
 
-INCORRECT = "! "
+INCORRECT = "!"
 """Stands before a prediction that is not the label."""
 
 SHORTEST_NAME = 20
@@ -42,7 +42,7 @@ def print_predictions(result: PredictionResult) -> None:
     longest = max((cell_len(printable(image.file)) for image in result.images), default=0)
     print_table(console, _table(result, max(SHORTEST_NAME, longest - max(0, whole - console.width))))
     if any(each and each.correct is False for image in result.images for each in _predictions(image)):
-        print_line(console, f"{INCORRECT.strip()} marks an incorrect prediction.")
+        print_line(console, f"{INCORRECT} marks an incorrect prediction.")
     for role, score in (result.accuracy or {}).items():
         share = "unknown: no image has a label" if score.accuracy is None else f"{score.accuracy:.2%}"
         counts = f"{score.correct:,} of {score.images:,} correct"

@@ -50,7 +50,12 @@ def print_table(console: Console, table: Table) -> None:
 
 def measure(console: Console, table: Table) -> Measurement:
     """The columns that a table takes if its cells are folded as far as words allow, and if none is."""
-    return Measurement.get(console, console.options.update(width=UNLIMITED), table)
+    unlimited = console.options.update(width=UNLIMITED)
+    for column in table.columns:
+        if column.no_wrap:  # Rich would cut its cells off before it folds those of other columns
+            cells = (column.header, *column.cells)
+            column.min_width = max(Measurement.get(console, unlimited, each).maximum for each in cells)
+    return Measurement.get(console, unlimited, table)
 
 
 def side_by_side(
@@ -60,7 +65,7 @@ def side_by_side(
     table = new_table(title, result.device_name)
     table.add_column("")
     for role in number_roles(models):
-        table.add_column(role, justify="right")
+        table.add_column(role, justify="right", no_wrap=True)
     for name, show in rows:
         table.add_row(name, *(plain(show(model)) for model in models))
     return table

@@ -203,6 +203,14 @@ def test_samples_on_which_they_disagree_have_different_predictions(page: Any) ->
     assert all(teacher != student for teacher, student in predictions)
 
 
+def test_the_bars_of_teacher_and_student_differ_in_colour(page: Any) -> None:
+    go_to(page, "Compare")
+    colours = page.evaluate("""[...document.querySelectorAll(".kd-table tr:has(.kd-bar)")].map((row) =>
+        [...row.querySelectorAll(".kd-bar")].map((bar) => getComputedStyle(bar).backgroundColor))""")
+    assert colours
+    assert all(teacher != student for teacher, student in colours)
+
+
 def test_turning_the_temperature_softens_the_targets(page: Any) -> None:
     go_to(page, "How it works")
     page.get_by_text("Probabilities at T = 4").wait_for()

@@ -1,10 +1,10 @@
-"""How soon after the end of a stroke ``kd app`` shows what the networks read, and what a visitor costs in memory.
+"""How soon after the end of a stroke ``kd app`` shows what the networks predict, and what a visitor costs in memory.
 
     python -m tests.benchmarks.app [--strokes 60] [--users 20]
 
 Every visitor is a page of its own in one Chromium, on the same machine as the server: what the browser takes of the
 processor, the server does not get. The clock runs inside the page, from the event that ends a stroke to the frame after
-the one in which the reading changed. A stroke takes about 0.4 s, and the next one begins a second later.
+the one in which the predictions changed. A stroke takes about 0.4 s, and the next one begins a second later.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from playwright.async_api import Browser, Page, async_playwright
 from rich.console import Console
 from rich.table import Table
 
-from kd_cli.checkpoint import shipped_models_dir
-from tests import browser, strokes
+from kd_cli.networks.checkpoint import shipped_models_dir
+from tests.app import browser, strokes
 
 SECONDS_BETWEEN_STROKES = 1.0
 SECONDS_BETWEEN_PLACES = 0.04
@@ -32,7 +32,7 @@ WATCH = """() => {
     if (event.composedPath()[0].tagName === "CANVAS") end = performance.now();
   }, true);
   new MutationObserver(() => {
-    if (end === null || !document.querySelector(".kd-reading")) return;
+    if (end === null || !document.querySelector(".kd-predictions")) return;
     const start = end;
     end = null;
     requestAnimationFrame(() => setTimeout(() => window.delays.push(performance.now() - start)));
@@ -52,7 +52,7 @@ async def open_page(chromium: Browser, address: str) -> Page:
 
 
 async def draw(page: Page, stroke: strokes.Stroke) -> None:
-    """Draw a stroke at a hand's speed, and wait until its reading is there."""
+    """Draw a stroke at a hand's speed, and wait until its predictions are there."""
     box: Any = await page.locator(browser.BOARD).bounding_box()
     places = [
         (box["x"] + x / strokes.SIDE * box["width"], box["y"] + y / strokes.SIDE * box["height"]) for x, y in stroke
@@ -68,7 +68,7 @@ async def draw(page: Page, stroke: strokes.Stroke) -> None:
 
 
 async def visit(page: Page, count: int, start: int) -> list[float]:
-    """Draw digit after digit, ``count`` strokes in all; milliseconds from each stroke's end to its reading."""
+    """Draw digit after digit, ``count`` strokes in all; milliseconds from each stroke's end to its predictions."""
     drawn = 0
     await asyncio.sleep(start * SECONDS_BETWEEN_STROKES / 20)  # visitors do not move in step
     while drawn < count:

@@ -1,7 +1,10 @@
 """Measuring costs: that each number belongs to its network. How fast they are is no test's business."""
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -46,8 +49,10 @@ def test_each_row_is_of_its_network(
 
 def test_times_are_possible(result: BenchmarkResult) -> None:
     for model in result.models:
-        assert 0 < model.latency_ms.p50 <= model.latency_ms.p95
-        assert model.throughput_per_s > 0
+        latency = model.latency_ms
+        assert 0 < latency.p25 <= latency.p50 <= latency.p75 <= latency.p95
+        quartiles = model.throughput_quartiles_per_s
+        assert 0 < quartiles.p25 <= model.throughput_per_s <= quartiles.p75
         assert model.test_set_seconds > 0
 
 
@@ -76,3 +81,16 @@ def test_the_first_of_several_teachers_and_students_are_compared(
 
 def test_threads_are_those_of_throughput_and_of_latency(result: BenchmarkResult) -> None:
     assert (result.threads, result.latency_threads) == (torch.get_num_threads(), 1)
+
+
+@pytest.mark.parametrize(("load", "expected"), [(lambda: (3.5, 2.0, 1.0), 3.5), (Mock(side_effect=OSError), None)])
+def test_how_busy_the_machine_was_is_noted(
+    student: StudentConfig,
+    trained_student: TrainingResult,
+    monkeypatch: pytest.MonkeyPatch,
+    load: Callable[[], tuple[float, ...]],
+    expected: float | None,
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", load, raising=False)
+    result = benchmark((), student.data, student.run)
+    assert (result.load_average, result.cores) == (expected, os.cpu_count())

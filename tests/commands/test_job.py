@@ -288,9 +288,16 @@ class TestTesting:
         assert [checkpoint.path.name for checkpoint in checkpoints] == ["teacher.safetensors", "student.safetensors"]
         assert (len(dataset.test), len(dataset.train)) == (500, 0)
 
-    def test_what_was_not_trained_here_is_what_ships(self, data: DataConfig, run: RunConfig) -> None:
-        _, checkpoints = open_for_testing(data, run, [])
+    def test_what_was_not_trained_here_is_what_ships(
+        self, data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        _, checkpoints = open_for_testing(data, RunConfig(), [])
         assert [describe_model(checkpoint).shipped for checkpoint in checkpoints] == [True, True]
+
+    def test_a_models_folder_that_was_named_and_has_nothing_is_refused(self, data: DataConfig, run: RunConfig) -> None:
+        with pytest.raises(KdError, match=r"no teacher or student for digits in .*check --models-dir"):
+            open_for_testing(data, run, [])
 
     def test_a_checkpoint_decides_the_data_set(self, data: DataConfig, run: RunConfig, checkpoint: Checkpoint) -> None:
         dataset, _ = open_for_testing(replace(data, dataset="auto"), run, [checkpoint.path])

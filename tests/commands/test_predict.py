@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits as load_uci_digits
 
 from kd_cli.commands.predict import classify, label_from_name, predict
-from kd_cli.config import ConfigError, KdError, Role, RunConfig
+from kd_cli.config import ConfigError, DeviceName, KdError, Role, RunConfig
 from kd_cli.data.dataset import Dataset
 from kd_cli.digits.mnist_format import Image28, read_image
 from kd_cli.networks.checkpoint import Checkpoint, Metadata, checkpoint_path, save_checkpoint
@@ -140,6 +142,12 @@ class TestClassify:
 class TestPredict:
     """Files in, typed results out."""
 
+    @pytest.fixture
+    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+        """The weights that ship, on the CPU."""
+        monkeypatch.chdir(tmp_path)
+        return RunConfig(device=DeviceName.cpu)
+
     def test_each_image_has_both_predictions_and_what_the_networks_saw(self, run: RunConfig, seven: Path) -> None:
         result = predict("auto", run, [str(seven)])
         [image] = result.images
@@ -204,6 +212,57 @@ class TestPredict:
         for image in (result.images[0], result.images[2]):
             np.testing.assert_array_equal(read_image(str(image.preprocessed)), image.seen)
 
+    @pytest.mark.parametrize("force", [False, True])
+    def test_no_output_replaces_an_image_that_is_read(self, run: RunConfig, seven: Path, force: bool) -> None:
+        before = seven.read_bytes()
+        other = write_seven(seven.with_name("0.png"))
+        for source in (str(seven), str(seven.parent), str(seven.parent / "*.png")):
+            with pytest.raises(KdError, match="the command reads it"):
+                predict("auto", run, [source], save_to=seven.parent, force=force)
+        assert seven.read_bytes() == before
+        assert sorted(seven.parent.iterdir()) == [other, seven]
+
+    @pytest.mark.parametrize("link", ["folder", "file", "hard link"])
+    def test_no_output_replaces_an_image_by_another_path(
+        self, run: RunConfig, seven: Path, tmp_path: Path, link: str
+    ) -> None:
+        before = seven.read_bytes()
+        seen = tmp_path / "seen"
+        if link == "folder":
+            seen.symlink_to(seven.parent)
+        else:
+            seen.mkdir()
+            place = seen / seven.name
+            place.symlink_to(seven) if link == "file" else place.hardlink_to(seven)
+        with pytest.raises(KdError, match="the command reads it"):
+            predict("auto", run, [str(seven)], save_to=seen, force=True)
+        assert seven.read_bytes() == before
+
+    def test_no_output_replaces_a_network(self, run: RunConfig, seven: Path, networks: dict[str, Checkpoint]) -> None:
+        weights = seven.with_name("seen") / "7-mine.png"
+        weights.parent.mkdir()
+        weights.write_bytes(networks["student"].path.read_bytes())
+        with pytest.raises(KdError, match="the command reads it"):
+            predict("auto", run, [str(seven)], student=weights, save_to=weights.parent, force=True)
+
+    def test_a_file_of_another_program_is_replaced_by_force_alone(
+        self, run: RunConfig, seven: Path, tmp_path: Path
+    ) -> None:
+        other, foreign = write_seven(tmp_path / "1.png"), tmp_path / "seen" / "7-mine.png"
+        foreign.parent.mkdir()
+        foreign.write_bytes(seven.read_bytes())
+        with pytest.raises(KdError, match=r"7-mine\.png: it is a file that kd did not write"):
+            predict("auto", run, [str(other), str(seven)], save_to=foreign.parent)
+        assert foreign.read_bytes() == seven.read_bytes()
+        assert list(foreign.parent.iterdir()) == [foreign]  # nothing was written
+        predict("auto", run, [str(other), str(seven)], save_to=foreign.parent, force=True)
+        assert foreign.read_bytes() != seven.read_bytes()
+
+    def test_what_was_saved_before_is_replaced(self, run: RunConfig, seven: Path, tmp_path: Path) -> None:
+        for _ in range(2):
+            [image] = predict("auto", run, [str(seven)], save_to=tmp_path / "seen").images
+        assert [str(path) for path in (tmp_path / "seen").iterdir()] == [image.preprocessed]
+
 
 class TestCommand:
     """The command as a user runs it."""
@@ -257,10 +316,14 @@ class TestCommand:
         incorrect, unlabelled, missing = (seven.with_name(name) for name in ("1.png", "x.png", "7-missing.png"))
         write_seven(incorrect)
         write_seven(unlabelled)
-        code, stdout, _ = kd("predict", seven, incorrect, unlabelled, missing, "--labels-from-name", "--json")
+        code, stdout, _ = kd(
+            "predict", seven, incorrect, unlabelled, missing, "--labels-from-name", "--json", "--device", "cpu"
+        )
         result = json.loads(stdout)
         assert code == 1
-        assert result["accuracy"] == {role.value: {"correct": 1, "images": 2} for role in Role}
+        assert result["accuracy"] == {role.value: {"correct": 1, "images": 2, "accuracy": 0.5} for role in Role}
+        assert [model["role"] for model in result["models"]] == [role.value for role in Role]
+        assert result["device"] == "cpu"
         assert [image["label"] for image in result["images"]] == ["7", "1", None, "7"]
         assert [image["student"] and image["student"]["correct"] for image in result["images"]] == [
             True,
@@ -269,23 +332,145 @@ class TestCommand:
             None,
         ]
 
-    @pytest.mark.parametrize("format_option", ["--csv", "--show", "--labels-from-name"])
+    @pytest.mark.parametrize("format_option", [["--csv", "-"], ["--show"], ["--labels-from-name"]])
     def test_the_other_ways_to_show_predictions_name_the_file(
-        self, kd: CommandLine, seven: Path, format_option: str
+        self, kd: CommandLine, seven: Path, format_option: list[str]
     ) -> None:
-        code, stdout, _ = kd("predict", seven, format_option)
+        code, stdout, _ = kd("predict", seven, *format_option)
         assert code == 0
         assert str(seven) in stdout
 
-    @pytest.mark.parametrize("options", [["--json", "--csv"], ["--json", "--show"], ["--top", "0"]])
+    @pytest.mark.parametrize("shown", [["--json"], ["--show"], []])
+    def test_a_csv_file_is_written_beside_what_is_shown(self, kd: CommandLine, seven: Path, shown: list[str]) -> None:
+        usual = kd("predict", seven, *shown)
+        for _ in range(2):  # its own file may be replaced
+            assert kd("predict", seven, *shown, "--csv", "some.csv") == usual
+        assert Path("some.csv").read_text() == kd("predict", seven, "--csv", "-")[1]
+
+    @pytest.mark.parametrize("force", [[], ["--force"]])
+    def test_a_csv_file_replaces_no_image_that_is_read(self, kd: CommandLine, seven: Path, force: list[str]) -> None:
+        before = seven.read_bytes()
+        Path("link").symlink_to(seven)
+        for source, place in ((seven, seven), (seven.parent, seven), (seven, "link")):
+            code, _, stderr = kd("predict", source, "--csv", place, *force)
+            assert (code, stderr.count("\n")) == (1, 1)
+        assert seven.read_bytes() == before
+
+    def test_a_csv_file_replaces_no_file_of_the_users_but_by_force(self, kd: CommandLine, seven: Path) -> None:
+        Path("mine.csv").write_text("file,error\n")
+        code, stdout, stderr = kd("predict", seven, "--csv", "mine.csv")
+        assert (code, stdout) == (1, "")
+        assert "mine.csv: it is a file that kd did not write" in stderr
+        assert Path("mine.csv").read_text() == "file,error\n"
+        assert kd("predict", seven, "--csv", "mine.csv", "--force")[0] == 0
+        assert Path("mine.csv").read_text() != "file,error\n"
+
+    @pytest.mark.parametrize(
+        "options", [["--json", "--csv", "-"], ["--json", "--show"], ["--csv", "-", "--show"], ["--csv"], ["--top", "0"]]
+    )
     def test_options_that_cannot_be_are_usage_errors(self, kd: CommandLine, seven: Path, options: list[str]) -> None:
-        assert kd("predict", seven, *options)[0] == 2
+        code, stdout, stderr = kd("predict", seven, *options)
+        assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+
+    def test_networks_are_not_looked_for_elsewhere_than_in_the_folder_that_was_named(
+        self, kd: CommandLine, seven: Path
+    ) -> None:
+        code, stdout, stderr = kd("predict", seven, "--models-dir", "modles")
+        assert (code, stdout) == (1, "")
+        assert "modles: check --models-dir" in stderr
+
+    def test_a_foreign_state_dict_is_normalised_as_told(
+        self, kd: CommandLine, seven: Path, networks: dict[str, Checkpoint]
+    ) -> None:
+        torch.save(networks["student"].classifier.network.state_dict(), "plain.pth")
+        usual, other = (
+            json.loads(kd("predict", seven, "--student", "plain.pth", "--json", *options)[1])["images"][0]["student"]
+            for options in ([], ["--mean", "0.9", "--std", "0.1"])
+        )
+        assert usual["probabilities"] != other["probabilities"]
+
+
+class TestUnreadable:
+    """What cannot be read is named, with exit code 1, and holds nothing up."""
+
+    @staticmethod
+    def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
+        """Make a folder unreadable, for root as well."""
+        scan, access = os.scandir, os.access
+
+        def scandir(path: str) -> Any:
+            if Path(path) == forbidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != forbidden and access(path, mode))
+
+    @pytest.mark.parametrize("pattern", ["", "*.png"])
+    def test_a_folder_is_named(
+        self, kd: CommandLine, seven: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+    ) -> None:
+        self.forbid(monkeypatch, seven.parent)
+        code, stdout, stderr = kd("predict", seven.parent / pattern, "--json")
+        [image] = read_images((code, stdout, stderr), code=1)
+        assert image["file"] == str(seven.parent)
+        assert image["error"] == (
+            f"cannot read folder {seven.parent}: Permission denied; check its permissions, or leave it out"
+        )
+        assert stderr == f"kd: {image['error']}\n"
+
+    @pytest.mark.parametrize("pattern", ["", "**/*.png"])
+    def test_a_folder_in_a_folder_is_named_and_the_rest_predicted(
+        self, kd: CommandLine, seven: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+    ) -> None:
+        inner = seven.with_name("inner")
+        inner.mkdir()
+        self.forbid(monkeypatch, inner)
+        first, second = read_images(kd("predict", seven.parent / pattern, "--json"), code=1)
+        assert (first["file"], first["teacher"]["class"]) == (str(seven), 7)
+        assert second["file"] == str(inner)
+        assert "Permission denied" in second["error"]
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+    def test_a_pipe_is_named_at_once(self, kd: CommandLine, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        code, _, stderr = kd("predict", tmp_path / "pipe")
+        assert (code, stderr) == (1, f"kd: cannot read {tmp_path / 'pipe'}: it is not a regular file; check the path\n")
+
+    @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no such device")
+    def test_a_device_is_named_at_once(self, kd: CommandLine) -> None:
+        code, _, stderr = kd("predict", "/dev/zero")
+        assert (code, stderr) == (1, "kd: cannot read /dev/zero: it is not a regular file; check the path\n")
+
+    def test_a_closed_standard_input_is_named(self, kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", None)
+        code, _, stderr = kd("predict", "-")
+        assert (code, stderr) == (1, "kd: cannot read standard input: it is closed; give a file\n")
+
+    def test_a_standard_input_that_fails_is_named(self, kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = Mock(side_effect=OSError(9, "Bad file descriptor"))
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=read)))
+        code, _, stderr = kd("predict", "-")
+        assert (code, stderr) == (1, "kd: cannot read standard input: Bad file descriptor; give a file\n")
+
+    def test_a_name_that_would_steer_the_terminal_is_shown(self, kd: CommandLine, tmp_path: Path) -> None:
+        code, stdout, stderr = kd("predict", f"{tmp_path}/\x1b[31mred\n.png")
+        assert code == 1
+        assert (stdout + stderr).count("\x1b") == 0
+        assert (stdout + stderr).count(r"\x1b[31mred\n.png") == 2
+        assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("file", "digit"), [("7-a.png", 7), ("3/IMG_20.png", 3), ("3/7.png", 3), ("cats/7.png", 7), ("a.png", None)]
+    ("file", "digit"),
+    [
+        *(("7.png", 7), ("7-a.png", 7), ("7_b.png", 7), ("7 (2).png", 7), ("7", 7), ("cats/7.png", 7)),
+        *(("3/IMG_20.png", 3), ("3/7.png", 3), ("/some/where/3/a.png", 3)),
+        *(("12.png", None), ("2024-scan.png", None), ("7a.png", None), ("7é.png", None), ("a7.png", None)),
+        *(("12/a.png", None), ("7 sevens/a.png", None), ("7/deep/a.png", None), ("a.png", None), ("\u0667.png", None)),
+    ],
 )
-def test_a_label_is_the_folder_named_by_a_digit_or_the_digit_that_a_name_begins_with(
+def test_a_label_is_a_digit_that_is_the_folder_or_stands_at_the_beginning_of_the_name(
     file: str, digit: int | None
 ) -> None:
     assert label_from_name(file) == digit

@@ -72,7 +72,9 @@ class TestOutput:
         Path("link.safetensors").symlink_to("elsewhere/real.safetensors")
         assert kd(*TEACHER, "-o", "link.safetensors")[0] == 0
         assert Path("link.safetensors").is_symlink()
-        assert load_checkpoint(Path("elsewhere/real.safetensors"), torch.device("cpu")).metadata.architecture == "mlp-16"
+        assert (
+            load_checkpoint(Path("elsewhere/real.safetensors"), torch.device("cpu")).metadata.architecture == "mlp-16"
+        )
 
     @pytest.mark.skipif(os.name != "posix", reason="needs a pipe in the file system")
     def test_is_never_a_pipe_or_device(self, kd: CommandLine) -> None:

@@ -127,12 +127,17 @@ def test_a_file_that_is_no_image_or_too_large_is_refused_in_one_line_with_its_na
 
 
 @pytest.mark.parametrize(
-    ("file", "advice"), [("none.png", "no image none.png: check the path"), (".", "use a whole PNG")]
+    ("file", "advice"), [("none.png", "no image none.png: check the path"), ("x" * 300, "File name too long; check")]
 )
 def test_a_path_that_is_no_file_is_refused_with_the_systems_error_as_cause(file: str, advice: str) -> None:
     with pytest.raises(KdError, match=advice) as raised:
         read_page(Path(file), file)
     assert isinstance(raised.value.__cause__, OSError)
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(KdError, match="it is not a regular file"):
+        read_page(tmp_path, str(tmp_path))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from Linux's /proc")

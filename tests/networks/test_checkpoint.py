@@ -26,6 +26,7 @@ from kd_cli.networks.checkpoint import (
     checkpoint_path,
     compute_digest,
     find_checkpoint,
+    is_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
@@ -217,9 +218,15 @@ def test_missing_checkpoint_says_how_to_train_one(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "missing.safetensors", CPU)
 
 
-def test_folder_in_place_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KdError, match="cannot read"):
-        load_checkpoint(tmp_path, CPU)
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(path)  # a reader would wait for ever
+    with pytest.raises(KdError, match=r"cannot read|no checkpoint"):
+        load_checkpoint(path, CPU)
 
 
 @pytest.mark.parametrize(
@@ -310,6 +317,33 @@ def test_weights_of_another_type_are_refused(saved: Path, network: Network, meta
     save_checkpoint(saved, network.half(), metadata)
     with pytest.raises(KdError, match="32-bit"):
         load_checkpoint(saved, CPU)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("plain", [False, True], ids=["own", "plain"])
+def test_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, network: Network, metadata: Metadata, value: float, plain: bool
+) -> None:
+    with torch.no_grad():
+        next(network.parameters())[0, 0] = value
+    if plain:
+        torch.save(network.state_dict(), tmp_path / "file")
+    else:
+        save_checkpoint(tmp_path / "file", network, metadata)
+    with pytest.raises(KdError, match="not finite"):
+        load_checkpoint(tmp_path / "file", CPU)
+
+
+def test_checkpoint_is_recognised_by_its_header(
+    tmp_path: Path, saved: Path, version_0_1: Path, network: Network
+) -> None:
+    assert is_checkpoint(saved)
+    assert is_checkpoint(version_0_1)
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    save_file(network.state_dict(), tmp_path / "foreign.safetensors")
+    (tmp_path / "text").write_text("a thesis")
+    others = [tmp_path / name for name in ("plain.pth", "foreign.safetensors", "text", "not there")]
+    assert [is_checkpoint(path) for path in others] == [False] * 4
 
 
 class Trap:

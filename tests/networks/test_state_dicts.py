@@ -29,13 +29,25 @@ def test_state_dict_is_recognised_by_its_layers(tmp_path: Path, spec: str, class
 
 
 @pytest.mark.parametrize(("spec", "role"), [("cnn-4", Role.teacher), ("mlp-8", Role.student)])
-def test_state_dict_is_taken_to_be_trained_on_mnist(tmp_path: Path, spec: str, role: Role) -> None:
+def test_state_dict_is_taken_aloud_to_be_trained_on_mnist(
+    tmp_path: Path, spec: str, role: Role, caplog: pytest.LogCaptureFixture
+) -> None:
     network = build_network(parse_spec(spec)).eval()
     torch.save(network.state_dict(), tmp_path / "plain.pth")
     loaded = load_checkpoint(tmp_path / "plain.pth", CPU)
     assert (loaded.metadata.role, loaded.metadata.data.name) == (role, "mnist")
     pixels = torch.rand(3, 1, 28, 28)
     assert torch.equal(loaded.classifier(pixels), Classifier(network, (0.1307,), (0.3081,))(pixels))
+    assert "plain.pth does not say what it was trained on: assumed mnist" in caplog.text
+
+
+def test_normalisation_that_a_state_dict_leaves_unsaid_may_be_given(tmp_path: Path) -> None:
+    network = build_network(parse_spec("mlp-8")).eval()
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    loaded = load_checkpoint(tmp_path / "plain.pth", CPU, mean=0.5, std=0.25)
+    pixels = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(loaded.classifier(pixels), network((pixels - 0.5) / 0.25))
+    assert (loaded.metadata.data.mean, loaded.metadata.data.std) == ((0.5,), (0.25,))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from kd_cli.commands.results import (
     RunMeasures,
     TrainingResult,
 )
-from kd_cli.evaluation.cost import Percentiles
+from kd_cli.evaluation.cost import Percentiles, Quartiles
 from kd_cli.evaluation.quality import Bin, Disagreement, Opinion
 from kd_cli.evaluation.statistics import Difference
 from kd_cli.training.callbacks import EpochResult
@@ -123,8 +123,9 @@ def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel
         method="labels" if teacher else "kd",
         parameters=67_786 if teacher else 101_770,
         macs=386_816 if teacher else 101_632,
-        latency_ms=Percentiles(0.25, 0.5) if teacher else Percentiles(0.125, 0.25),
+        latency_ms=Percentiles(0.24, 0.25, 0.26, 0.5) if teacher else Percentiles(0.12, 0.125, 0.13, 0.25),
         throughput_per_s=50_000.0,
+        throughput_quartiles_per_s=Quartiles(49_000.0, 51_000.0),
         test_set_seconds=0.125,
         size_bytes=271_144 if teacher else 407_080,
         accuracy=0.99 if teacher else 0.985,
@@ -133,9 +134,11 @@ def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel
 
 
 def benchmark_result(**changes: Any) -> BenchmarkResult:
-    """A teacher and a student that is twice as fast."""
+    """A teacher and a student that is twice as fast, measured on an idle machine."""
     models = (benchmarked_model("teacher"), benchmarked_model("student"))
-    result = BenchmarkResult(**WHERE, threads=1, latency_threads=1, models=models, student_speedup=2.0)
+    result = BenchmarkResult(
+        **WHERE, threads=1, latency_threads=1, cores=4, load_average=0.25, models=models, student_speedup=2.0
+    )
     return changed(result, **changes)
 
 

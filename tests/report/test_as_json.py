@@ -29,7 +29,7 @@ DOCUMENTED = {
         results.evaluated_model(),
         "role checkpoint architecture parameters accuracy error_count nll ece agreement per_class_accuracy confusion",
     ),
-    "benchmark": (results.benchmark_result(), "dataset device threads models student_speedup"),
+    "benchmark": (results.benchmark_result(), "dataset device threads cores load_average models student_speedup"),
     "benchmarked model": (
         results.benchmarked_model(),
         "role checkpoint architecture parameters macs size_bytes accuracy latency_ms throughput_per_s test_set_seconds",
@@ -37,7 +37,8 @@ DOCUMENTED = {
     "compare": (results.comparison_result(), "dataset seeds cells failed"),
     "cell": (results.cell_result("kd"), "student method options mean std runs difference"),
     "difference": (results.BETTER, "mean interval verdict"),
-    "predict": (results.prediction_result(), "images"),
+    "latency": (results.benchmarked_model().latency_ms, "p25 p50 p75 p95"),
+    "predict": (results.prediction_result(), "images dataset device models accuracy"),
     "image": (results.image_prediction(), "file error teacher student agree"),
     "prediction": (results.prediction(1, 2), "class confidence probabilities"),
 }
@@ -76,7 +77,7 @@ def test_a_field_has_the_key_that_its_metadata_says_or_none() -> None:
         (np.float32(0.5), 0.5),
         (np.int64(3), 3),
         (np.array([[1, 2]], np.uint8), [[1, 2]]),
-        ({"inner": Score(1, 2)}, {"inner": {"correct": 1, "images": 2}}),
+        ({"inner": Score(1, 2, 0.5)}, {"inner": {"correct": 1, "images": 2, "accuracy": 0.5}}),
     ],
     ids=repr,
 )

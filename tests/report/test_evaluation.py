@@ -6,7 +6,9 @@ import pytest
 
 from kd_cli.report.evaluation import print_evaluation
 from tests.report.conftest import Printed
-from tests.report.results import CONFUSION, evaluated_model, evaluation_result
+from tests.report.results import CONFUSION, changed, evaluated_model, evaluation_result
+
+print_details = partial(print_evaluation, details=True)
 
 
 def rows(out: str) -> list[list[str]]:
@@ -26,9 +28,37 @@ def test_networks_are_shown_side_by_side(printed: Printed) -> None:
         ["Agreement with teacher", "100.00%", "90.00%"],
         ["Weakest class", "owl (70.00%)", "owl (70.00%)"],
         ["Parameters", "1,234", "1,234"],
-        ["dog", "90.00%", "90.00%"],
     ):
         assert row in found
+
+
+def test_one_short_table_comes_first_and_alone_and_says_how_to_see_more(printed: Printed) -> None:
+    out = printed(print_evaluation, evaluation_result())
+    assert out.count("┏") == 1
+    assert len(out.splitlines()) <= 20
+    assert out.splitlines()[-1] == "More: --details (by class, by confidence, disagreements) and --confusion."
+
+
+@pytest.mark.parametrize(("details", "confusion", "tables"), [(True, False, 4), (False, True, 3), (True, True, 6)])
+def test_what_was_asked_for_comes_after_it(printed: Printed, details: bool, confusion: bool, tables: int) -> None:
+    short = printed(print_evaluation, evaluation_result()).splitlines()[:-1]
+    out = printed(partial(print_evaluation, details=details, confusion=confusion), evaluation_result())
+    assert out.splitlines()[: len(short)] == short
+    assert out.count("┏") == tables
+    assert "More:" not in out
+
+
+def test_accuracy_by_class_is_a_detail(printed: Printed) -> None:
+    assert ["dog", "90.00%", "90.00%"] in rows(printed(print_details, evaluation_result()))
+
+
+def test_networks_of_one_role_are_numbered(printed: Printed) -> None:
+    student = evaluated_model("student")
+    models = (evaluated_model("teacher"), student, changed(student, checkpoint="models/other.safetensors"))
+    out = printed(print_details, evaluation_result(models=models))
+    assert "┃ Teacher ┃ Student 1 ┃ Student 2 ┃" in " ".join(out.split())
+    assert "Student 2: models/other.safetensors (ships with kd)" in out.splitlines()
+    assert "Largest disagreements of student 2 and teacher" in out
 
 
 def test_parameters_are_not_left_to_pass_for_cost(printed: Printed) -> None:
@@ -36,14 +66,14 @@ def test_parameters_are_not_left_to_pass_for_cost(printed: Printed) -> None:
 
 
 def test_only_bins_with_images_are_shown(printed: Printed) -> None:
-    found = rows(printed(print_evaluation, evaluation_result()))
-    assert ["33% to 67%", "10, 50.0% -> 60.0%", "10, 50.0% -> 60.0%"] in found
+    found = rows(printed(print_details, evaluation_result()))
+    assert ["33% to 67%", "60.0% of 10", "60.0% of 10"] in found
     assert not any(row[0].startswith("0% to") for row in found)
 
 
 def test_what_is_not_known_is_a_dash(printed: Printed) -> None:
     model = evaluated_model(agreement=None, per_class_accuracy=(None, 0.9, 0.7))
-    found = rows(printed(print_evaluation, evaluation_result(models=(model,))))
+    found = rows(printed(print_details, evaluation_result(models=(model,))))
     assert ["Agreement with teacher", "-"] in found
     assert ["cat", "-"] in found
     assert ["Weakest class", "owl (70.00%)"] in found
@@ -59,12 +89,12 @@ def test_confusion_is_shown_on_request(printed: Printed, confusion: bool) -> Non
 
 
 def test_disagreements_name_label_and_both_predictions(printed: Printed) -> None:
-    found = rows(printed(print_evaluation, evaluation_result()))
+    found = rows(printed(print_details, evaluation_result()))
     assert ["17", "owl", "owl   97.5%", "dog   62.5%", "1.50"] in found
 
 
 def test_classes_that_look_like_markup_keep_their_names(printed: Printed) -> None:
     result = evaluation_result(classes=("[b]", "[/]", "[red]"))
-    out = printed(partial(print_evaluation, confusion=True), result)
+    out = printed(partial(print_evaluation, details=True, confusion=True), result)
     for name in result.classes:
         assert name in out

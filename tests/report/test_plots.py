@@ -1,5 +1,6 @@
 """What holds for every plot: it can be read without colour, has units, and cannot fail after the work."""
 
+import dataclasses
 import logging
 import os
 import subprocess
@@ -111,6 +112,48 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("ending", MAGIC)
+class TestWhatIsInItsPlace:
+    def test_is_replaced_if_it_is_a_plot_of_ours(self, tmp_path: Path, ending: str) -> None:
+        path = tmp_path / f"plot{ending}"
+        plots.save(path, *PLOTS["benchmark"])
+        plots.require_ready(path)
+
+    @pytest.mark.parametrize("content", [b"", b"a photograph", b"\x89PNG\r\n\x1a\n <dc:title>Matplotlib"])
+    def test_is_refused_if_it_is_not_unless_by_force(self, tmp_path: Path, ending: str, content: bytes) -> None:
+        path = tmp_path / f"plot{ending}"
+        path.write_bytes(content)
+        with pytest.raises(KdError, match=f"plot{ending}: it is a file that kd did not write"):
+            plots.require_ready(path)
+        plots.require_ready(path, force=True)
+        assert path.read_bytes() == content
+
+    def test_is_refused_if_the_command_reads_it_even_by_force(self, tmp_path: Path, ending: str) -> None:
+        path, link = tmp_path / f"network{ending}", tmp_path / f"link{ending}"
+        path.write_bytes(b"weights")
+        link.symlink_to(path)
+        for place in (path, link):
+            with pytest.raises(KdError, match="the command reads it"):
+                plots.require_ready(place, force=True, inputs=[path])
+
+    def test_is_refused_if_it_leads_to_what_is_named_otherwise(self, tmp_path: Path, ending: str) -> None:
+        (tmp_path / "teacher.safetensors").write_bytes(b"weights")
+        (tmp_path / f"plot{ending}").symlink_to(tmp_path / "teacher.safetensors")
+        with pytest.raises(KdError, match=r"ends in \.png"):
+            plots.require_ready(tmp_path / f"plot{ending}", force=True)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_names_with_dollar_signs_are_no_formulas(tmp_path: Path, name: str) -> None:
+    draw, result = PLOTS[name]
+    odd: dict[str, Any] = {"dataset": "$\\frac{$", "classes": ("$\\frac{$",) * 3}
+    if hasattr(result, "members"):
+        odd["members"] = tuple(results.changed(member, dataset=odd["dataset"]) for member in result.members)
+    fields = {field.name for field in dataclasses.fields(result)}
+    plots.save(tmp_path / "plot.svg", draw, results.changed(result, **{key: odd[key] for key in fields & odd.keys()}))
+    assert (tmp_path / "plot.svg").exists()
+
+
 def test_missing_matplotlib_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(KdError) as caught:
@@ -145,6 +188,15 @@ def test_matplotlib_is_quiet_where_it_has_no_folder_for_its_settings(tmp_path: P
         "import matplotlib; matplotlib.get_cachedir()"
     )
     assert run_python(program, MPLCONFIGDIR=str(tmp_path / "file" / "folder")) == ""
+
+
+def test_matplotlib_is_not_told_of_a_screen_that_it_does_not_know(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from kd_cli.report import plots, plots_benchmark; from tests.report import results;"
+        f"path = Path({str(tmp_path / 'plot.png')!r}); plots.require_ready(path);"
+        "plots.save(path, plots_benchmark.draw_benchmark, results.benchmark_result())"
+    )
+    assert run_python(program, MPLBACKEND="nonsense", PYTHONPATH=str(Path(__file__).parents[2])) == ""
 
 
 def test_a_table_does_not_import_matplotlib_and_a_plot_does_not_import_pyplot(tmp_path: Path) -> None:

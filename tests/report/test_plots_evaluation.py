@@ -64,3 +64,8 @@ def test_a_perfect_network_alone_can_be_drawn() -> None:
         confusion=((10, 0, 0), (0, 10, 0), (0, 0, 10)), calibration=(Bin(14 / 15, 1.0, 30, 1.0, 1.0),)
     )
     draw_evaluation(evaluation_result(models=(perfect,))).draw_without_rendering()
+
+
+def test_the_ece_is_the_fraction_that_tables_and_json_have() -> None:
+    titles = [axes.get_title() for axes in axes_of(draw_evaluation(RESULT))[2:4]]
+    assert [title.split("reliability, ")[1] for title in titles] == ["ECE 0.1250"] * 2

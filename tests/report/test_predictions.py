@@ -4,12 +4,15 @@ import csv
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kd_cli.commands.results import Score
-from kd_cli.report.predictions import print_images, print_predictions, print_predictions_csv
+from kd_cli.report import comparison
+from kd_cli.report.predictions import is_our_csv, print_csv, print_images, print_predictions, write_csv
+from tests.report import results
 from tests.report.conftest import Printed
 from tests.report.results import changed, failed_prediction, image_prediction, prediction, prediction_result
 
@@ -19,7 +22,7 @@ MIXED = prediction_result(
     failed_prediction("broken.png"),
     image_prediction("b.png", student=prediction(2, 1), agree=False),
 )
-SCORES = {"teacher": Score(1, 1), "student": Score(1, 2)}
+SCORES = {"teacher": Score(1, 1, 1.0), "student": Score(1, 2, 0.5)}
 
 
 def rows(out: str) -> list[list[str]]:
@@ -42,8 +45,21 @@ class TestTable:
         assert "Teacher's accuracy 100.00% (1 of 1 correct)" in out
         assert "Student's accuracy 50.00% (1 of 2 correct)" in out
 
+    def test_marks_what_is_incorrect(self, printed: Printed) -> None:
+        correct = image_prediction(
+            "dog.png", teacher=prediction(1, 2, correct=True), student=prediction(1, correct=True)
+        )
+        half = image_prediction("owl.png", teacher=prediction(2, 1, correct=True), student=prediction(1, correct=False))
+        out = printed(print_predictions, prediction_result(correct, half, accuracy=SCORES))
+        assert [row[1:3] for row in rows(out)] == [
+            ["dog 75.0%, owl 18.8%", "dog 75.0%"],
+            ["owl 75.0%, dog 18.8%", "!dog 75.0%"],
+        ]
+        assert "! marks an incorrect prediction." in out.splitlines()
+        assert "marks" not in printed(print_predictions, prediction_result(correct, accuracy=SCORES))
+
     def test_does_not_divide_by_no_labels(self, printed: Printed) -> None:
-        out = printed(print_predictions, changed(MIXED, accuracy={"teacher": Score(0, 0)}))
+        out = printed(print_predictions, changed(MIXED, accuracy={"teacher": Score(0, 0, None)}))
         assert "Teacher's accuracy unknown: no image has a label" in out
 
     def test_keeps_long_paths_whole_in_a_pipe(self, printed: Printed) -> None:
@@ -67,9 +83,13 @@ class TestTable:
         assert rows(printed(print_predictions, changed(MIXED, images=()))) == []
 
 
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
 class TestCsv:
     def test_has_a_line_for_each_image(self, printed: Printed) -> None:
-        first, broken, last = csv.DictReader(io.StringIO(printed(print_predictions_csv, MIXED)))
+        first, broken, last = read_csv(printed(print_csv, MIXED))
         assert first == {
             **{"file": "a.png", "error": "", "agree": "yes"},
             **{"teacher": "dog", "teacher_confidence": "0.750000"},
@@ -81,12 +101,49 @@ class TestCsv:
         assert (last["teacher"], last["student"], last["agree"]) == ("dog", "owl", "no")
 
     def test_has_labels_where_they_were_asked_for(self, printed: Printed) -> None:
-        lines = csv.DictReader(io.StringIO(printed(print_predictions_csv, changed(MIXED, accuracy=SCORES))))
-        assert [line["label"] for line in lines] == ["dog", "", ""]
+        assert [line["label"] for line in read_csv(printed(print_csv, changed(MIXED, accuracy=SCORES)))] == [
+            "dog",
+            "",
+            "",
+        ]
 
     def test_of_errors_alone_has_its_header(self, printed: Printed) -> None:
-        (line,) = csv.DictReader(io.StringIO(printed(print_predictions_csv, prediction_result(failed_prediction()))))
+        (line,) = read_csv(printed(print_csv, prediction_result(failed_prediction())))
         assert (line["error"], line["teacher"], line["agree"]) == ("broken.png is no image", "", "")
+
+    def test_is_the_same_in_a_file(self, printed: Printed, tmp_path: Path) -> None:
+        write_csv(MIXED, tmp_path / "some.csv")
+        assert (tmp_path / "some.csv").read_text() == printed(print_csv, MIXED)
+
+    @pytest.mark.parametrize("name", ["a\x1b[31m\n.png", "a\udcff.png"])
+    def test_keeps_any_name_in_a_file(self, tmp_path: Path, name: str) -> None:
+        write_csv(prediction_result(image_prediction(name)), tmp_path / "some.csv")
+        (line,) = read_csv((tmp_path / "some.csv").read_text(errors="surrogateescape"))
+        assert line["file"] == name
+
+    def test_on_a_terminal_does_not_steer_it(self, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        (line,) = read_csv(printed(print_csv, prediction_result(image_prediction("a\x1b[31m.png"))))
+        assert line["file"] == r"a\x1b[31m.png"
+
+    @pytest.mark.parametrize("accuracy", [None, SCORES])
+    def test_is_known_again_by_its_header(self, tmp_path: Path, accuracy: dict[str, Score] | None) -> None:
+        write_csv(changed(MIXED, accuracy=accuracy), tmp_path / "some.csv")
+        assert is_our_csv(tmp_path / "some.csv")
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"file,error\n", b"file,error,teacher,agree,mine\n", b"my,file,error,agree\n", b"\xff\xfe"]
+    )
+    def test_of_a_user_is_not_taken_for_ours(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "mine.csv").write_bytes(content)
+        assert not is_our_csv(tmp_path / "mine.csv")
+
+    def test_of_a_comparison_is_another_kind(self, tmp_path: Path) -> None:
+        comparison.write_csv(results.comparison_result(), tmp_path / "runs.csv")
+        assert not is_our_csv(tmp_path / "runs.csv")
+        assert comparison.is_our_csv(tmp_path / "runs.csv")
+        write_csv(MIXED, tmp_path / "some.csv")
+        assert not comparison.is_our_csv(tmp_path / "some.csv")
 
 
 class TestImages:

@@ -115,6 +115,18 @@ def test_epoch_reports_the_mean_loss_and_accuracy_of_its_batches(tiny: Dataset) 
     assert epoch.accuracy == pytest.approx(measure_accuracy(logits, tiny.train.labels)[0], abs=1e-3)
 
 
+def test_first_loss_is_that_of_the_first_step_whatever_comes_later(tiny: Dataset) -> None:
+    training = start(tiny, replace(CONFIG, batch_size=4))
+    rows = next(BatchSource(tiny.train, 4, CONFIG.seed).epoch()).index
+    logits = compute_logits(training.network, tiny.train.images[rows])
+    expected = F.cross_entropy(logits, tiny.train.labels[rows]).item()
+    fit(training)
+    assert training.first_loss == pytest.approx(expected)
+    resumed = start(tiny)
+    resumed.load_state_dict(training.state_dict())
+    assert resumed.first_loss == training.first_loss
+
+
 def test_progress_is_the_mean_over_the_steps_since_the_last_one(tiny: Dataset) -> None:
     seen: list[Progress] = []
 

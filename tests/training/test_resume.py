@@ -357,6 +357,7 @@ def wait_for_state(run: subprocess.Popen[bytes], checkpoint: Path) -> None:
     state = checkpoint.with_name(f"{checkpoint.name}.resume")
     while run.poll() is None and not state.exists():
         time.sleep(0.01)
+    time.sleep(0.1)  # until the run knows of it, too
 
 
 @posix
