@@ -3,6 +3,7 @@
 Nothing slow is imported before a command runs, so that help and usage errors appear at once.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -42,6 +43,7 @@ from kd_cli.options import (
     TeacherNetworkConfig,
     with_options,
 )
+from kd_cli.terminal import open_stdout, printable
 
 # Where Click lies depends on the version of Typer; this names its class in all of them.
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
@@ -86,7 +88,7 @@ def train_teacher(
     from kd_cli.report.training import print_training
     from kd_cli.training.device import keep_freed_memory
 
-    plots.require_ready(shown.plot)
+    plots.require_ready(shown.plot, shown.force)
     keep_freed_memory()
     result = train_teacher(network.arch, data, training, run, output, network.ensemble, shown.force)
     _show(result, print_training, shown.json)
@@ -116,7 +118,7 @@ def distill(
     from kd_cli.report.training import print_training
     from kd_cli.training.device import keep_freed_memory
 
-    plots.require_ready(shown.plot)
+    plots.require_ready(shown.plot, shown.force, teachers.teachers)
     keep_freed_memory()
     result = distill(StudentConfig(network.student, method, teachers, labels, data, training, run), output, shown.force)
     _show(result, print_training, shown.json)
@@ -140,13 +142,13 @@ def compare(
     Every student is trained with every method and seed, and compared with the same student and seed from labels.
     """
     from kd_cli.commands.compare import compare
-    from kd_cli.files import require_writable
+    from kd_cli.files import require_output
     from kd_cli.report import plots, plots_comparison
-    from kd_cli.report.comparison import print_comparison, write_csv
+    from kd_cli.report.comparison import is_our_csv, print_comparison, write_csv
 
-    plots.require_ready(shown.plot)
+    plots.require_ready(shown.plot, shown.force, teachers.teachers)
     if table.csv:
-        require_writable(table.csv)
+        require_output(table.csv, is_our_csv, teachers.teachers, shown.force)
     result = compare(comparison, teachers, labels, data, training, run)
     _show(result, print_comparison, shown.json)
     if table.csv:
@@ -267,13 +269,14 @@ def main(arguments: list[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:
-        code = app(arguments or ["--help"], prog_name="kd", standalone_mode=False)
+        with contextlib.redirect_stdout(open_stdout()):
+            code = app(arguments or ["--help"], prog_name="kd", standalone_mode=False)
+            sys.stdout.flush()
     except UsageError as error:
-        context = getattr(error, "ctx", None)
         message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-        return _fail(f"{message}; see {context.command_path if context else 'kd'} --help", 2, error)
+        return _fail(f"{message}; see {_command_of(arguments)} --help", 2, error)
     except ConfigError as error:
-        return _fail(f"{error}; see kd {next(iter(arguments), '')} --help", 2, error)
+        return _fail(f"{error}; see {_command_of(arguments)} --help", 2, error)
     except RunStoppedError as error:
         return _fail(str(error), 130, error)
     except KdError as error:
@@ -296,13 +299,23 @@ def run() -> None:
     sys.exit(main())
 
 
+class _NoticeFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"kd: {printable(record.getMessage())}"
+
+
 def _prepare_logging() -> None:
     notices = logging.StreamHandler(sys.stderr)
-    notices.setFormatter(logging.Formatter("kd: %(message)s"))
+    notices.setFormatter(_NoticeFormatter())
     log = logging.getLogger("kd_cli")
     log.handlers, log.level = [notices], logging.INFO
     # Where there is a CUDA compiler but no GPU, torch warns about it when its own compiler is loaded.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def _command_of(arguments: list[str]) -> str:
+    known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
+    return f"kd {arguments[0]}" if arguments and arguments[0] in known else "kd"
 
 
 def _show(result: ShownResult, print_table: Callable[[ShownResult], None], json: bool) -> None:
@@ -322,4 +335,4 @@ def _fail(message: str, code: int, error: BaseException) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"kd: {message}", file=sys.stderr)
+    print(f"kd: {printable(message)}", file=sys.stderr)

@@ -43,10 +43,10 @@ def require_writable(path: Path) -> None:
     Raises:
         KdError: as `write_atomically` would, or the path names no file, or a device or pipe.
     """
-    if not path.name or path.is_dir():
+    if not path.name or os.path.isdir(path):  # unlike Path's, these take a folder that may not be entered for a no
         raise KdError(f"cannot write {path}: it is a folder; add a file name")
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise KdError(f"cannot write {path}: it is not a regular file; choose another place")
     probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -72,10 +72,10 @@ def require_output(
         KdError: it cannot be written, is an input by whatever path, or is a file that this program did not write.
     """
     require_writable(path)
-    if not path.exists():
+    if not os.path.exists(path):
         return
     for other in inputs:
-        if other.exists() and path.samefile(other):
+        if os.path.exists(other) and path.samefile(other):
             raise KdError(f"cannot write {path}: the command reads it; choose another place")
     if not force and not is_ours(path):
         raise KdError(f"cannot write {path}: it is a file that kd did not write; choose another place, or use --force")
@@ -87,7 +87,7 @@ def require_regular(path: Path) -> None:
     Raises:
         KdError: there is something else.
     """
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise KdError(f"cannot read {path}: it is not a regular file; check the path")
 
 

@@ -88,6 +88,9 @@ class PageConfig(ModelsConfig):
 
     port: int = option(8501, "Where the page listens.", minimum=1, maximum=65_535)
     host: str = option("localhost", "Its address; 0.0.0.0 lets every machine in that can reach this one.")
+    allow_host: tuple[str, ...] = option(
+        (), "Another name under which browsers may ask for the page; may be repeated.", metavar="NAME"
+    )
     browser: bool = option(True, "Open the page in a browser.")
 
 

@@ -92,7 +92,7 @@ def test_a_mutated_archive_is_found_and_named(tmp_path: Path, archives: Path, no
     victim = raw / "t10k-labels-idx1-ubyte.gz"
     original = victim.read_bytes()
 
-    @settings(FUZZ, max_examples=300)
+    @settings(FUZZ, max_examples=60)
     @given(mutated(original))
     def check(content: bytes) -> None:
         victim.write_bytes(content)
@@ -147,14 +147,27 @@ COMMANDS: list[tuple[str, ...]] = [
     ("compare", *TRAIN, "--seeds", "1", "--jobs", "1", "--students", "mlp-4", "--results-dir", "results"),
 ]
 
-WORDS = [
-    *("--dataset", "digits", "--epochs", "1", "0", "-1", "nan", "1e999", "--batch-size", "64", "--lr", "0.001"),
-    *("--schedule", "cosine", "--augment", "--warp", "--seed", "7", "--device", "cpu", "cuda", "--json", "--help"),
-    *("--arch", "cnn-2", "mlp-4", "cnn-99999999999", "--student", "--teacher", "--temperature", "4", "--alpha", "0.5"),
-    *("--method", "kd", "dkd", "at", "nonsense", "--weight", "--ensemble", "--resume", "--output", "file", "folder"),
-    *("--methods", "kd,rkd", "--temperatures", "1,4", "--csv", "--plot", "plot.png", "--version", "--force"),
-    *("--train-fraction", "0.9999", "--transfer", "all", "--top", "--show", "--labels-from-name"),
-    *("--models-dir", "--data-dir", "--", "-", "", ".", "/", "\x00", "ünï", "*.png", "a" * 300),
+OPTIONS = [
+    *("--dataset", "--epochs", "--batch-size", "--lr", "--schedule", "--seed", "--device", "--arch", "--student"),
+    *("--teacher", "--temperature", "--alpha", "--method", "--weight", "--ensemble", "--output", "--models-dir"),
+    *("--data-dir", "--methods", "--temperatures", "--alphas", "--csv", "--plot", "--train-fraction", "--transfer"),
+    *("--top", "--save-preprocessed"),
+]
+SWITCHES = [
+    "--augment",
+    "--warp",
+    "--json",
+    "--help",
+    "--resume",
+    "--show",
+    "--labels-from-name",
+    "--version",
+    "--force",
+]
+VALUES = [
+    *("digits", "0", "1", "7", "-1", "nan", "1e999", "64", "0.001", "0.5", "0.9999", "1,4", "auto", "cpu", "cuda"),
+    *("cosine", "cnn-2", "mlp-4", "cnn-99999999999", "kd", "dkd", "at", "kd,rkd", "nonsense", "all", "plot.png"),
+    *("file", "folder", "new", "--", "-", "", ".", "/", "\x00", "ünï", "*.png", "a" * 300),
 ]
 
 
@@ -164,12 +177,14 @@ def test_any_command_line_ends_with_a_documented_exit_code(kd: CommandLine, monk
     monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
     Path("folder").mkdir()
     Path("file").write_bytes(b"junk")
-    words = st.one_of(st.sampled_from(WORDS), st.text(max_size=8))
+    values = st.one_of(st.sampled_from(VALUES), st.text(max_size=8))
+    options = st.one_of(st.tuples(st.sampled_from(OPTIONS), values), st.tuples(st.sampled_from(SWITCHES)))
+    arguments = st.lists(st.one_of(options, options, options, st.tuples(values)), max_size=4)
 
     @settings(FUZZ, max_examples=1000)
-    @given(st.sampled_from(COMMANDS), st.lists(words, max_size=8))
-    def check(command: tuple[str, ...], rest: list[str]) -> None:
-        code, _, stderr = kd(*command, *rest)
+    @given(st.sampled_from(COMMANDS), arguments)
+    def check(command: tuple[str, ...], rest: list[tuple[str, ...]]) -> None:
+        code, _, stderr = kd(*command, *(word for words in rest for word in words))
         assert code in (0, 1, 2, 130)
         assert "Traceback" not in stderr
 

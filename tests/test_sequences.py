@@ -350,6 +350,8 @@ class Check:
         if self.answer.code is None:
             return
         self._ends_as_documented()
+        if "--help" in self.args:
+            return
         self._saved_what_it_says()
         self._told_of_states()
         for line in self.answer.stderr.splitlines():
@@ -394,7 +396,7 @@ class Check:
             assert "stopped" in lines[-1]
         if code:
             assert lines
-        elif "--json" in self.args and not self._asks_help():
+        elif "--json" in self.args and "--help" not in self.args:
             assert isinstance(self.answer.result, dict)
         if "-" not in self._values("--csv"):
             assert set(stdout + stderr) & set(map(chr, [*range(10), *range(11, 32), 127])) == set()
@@ -409,7 +411,7 @@ class Check:
         for shown in REJECTED.findall(self.answer.stderr):
             load_checkpoint(self._find(shown), CPU)
         if self.answer.code == 0 and "--json" in self.args:
-            for each in self._runs():
+            for each in _runs(self.answer.result):
                 checkpoint = load_checkpoint(self.folder / each["checkpoint"], CPU)
                 metadata = checkpoint.metadata
                 assert (metadata.accuracy, metadata.architecture) == (each["accuracy"], each["architecture"])
@@ -423,7 +425,7 @@ class Check:
             if name.endswith(".resume") and name in self.before and not resume:
                 assert f"starting anew: {printable(name)} of an interrupted run is replaced" in stderr
         if resume and self.answer.code == 0 and "--json" in self.args:
-            for each in self._runs():
+            for each in _runs(self.answer.result):
                 state = os.path.normpath(f"{each['checkpoint']}.resume")
                 assert state in self.before or f"no interrupted run in {printable(state)}: starting anew" in stderr
 
@@ -440,7 +442,7 @@ class Check:
                 assert again.result["runs"]["total"] - again.result["runs"]["carried_out"] >= done
         elif kept:
             again = self._repeat("--resume", *(["--lr", smaller["lr"]] if smaller else []))
-            state = self._find(kept["state"].split(", ")[-1].removeprefix("stopped, "))
+            state = self._find(kept["state"].strip())
             assert f"no interrupted run in {kept['state']}" not in again.stderr
             if again.code or not again.stdout:
                 assert any(reason in again.stderr for reason in REFUSED), again.stderr
@@ -469,12 +471,6 @@ class Check:
 
     def _values(self, option: str) -> list[str]:
         return [value for name, value in zip(self.args, self.args[1:], strict=False) if name == option]
-
-    def _asks_help(self) -> bool:
-        return "--help" in self.args
-
-    def _runs(self) -> list[dict[str, Any]]:
-        return _runs(self.answer.result)
 
 
 def _runs(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,15 @@ UPLOAD_MEGABYTES = 20
 TOTAL_MEGABYTES = 100
 """Of all images that a visitor uploads: the server keeps them in memory while they are shown."""
 
+ALL_UPLOADS_MEGABYTES = 500
+"""Of all images that all visitors upload."""
+
+MESSAGE_MEGABYTES = 20
+"""Of what a browser sends at a time apart from uploads, and of what it is sent. A drawing takes a thousandth."""
+
+DISCONNECTED_SECONDS = 20
+"""For which a visitor whose connection broke is waited for. After that all that the server kept for them is freed."""
+
 MAX_IMAGES = 50
 """That are uploaded and shown at a time."""
 

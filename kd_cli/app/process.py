@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 
 from kd_cli.app.events import Event, Failed, Outcome, decode
@@ -14,6 +15,15 @@ from kd_cli.config import KdError
 
 COMMAND = [sys.executable, "-c", "from kd_cli.app import worker; worker.main()"]
 """Not ``-m``: there, what is pickled by its name would be in another module than the one that runs."""
+
+
+_started: "weakref.WeakSet[Process]" = weakref.WeakSet()
+
+
+def end_all() -> None:
+    """End all workers at once: the server ends."""
+    for process in list(_started):
+        process.kill()
 
 
 class Process:
@@ -37,6 +47,7 @@ class Process:
             errors="replace",
             start_new_session=True,
         )
+        _started.add(self)
         self._say(base64.b64encode(pickle.dumps(work)).decode())
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

@@ -1,40 +1,53 @@
 """Start the page's server. Free of Streamlit and torch until it is clear that the server can start."""
 
-import errno
 import gc
 import importlib.util
+import logging
 import os
-import socket
+import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kd_cli.app.limits import UPLOAD_MEGABYTES
+from kd_cli.app.addresses import require_free, where_to_open
+from kd_cli.app.limits import DISCONNECTED_SECONDS, MESSAGE_MEGABYTES, UPLOAD_MEGABYTES
 from kd_cli.config import DataConfig, KdError
 from kd_cli.options import PageConfig
 
+INSTALL = "pip install 'kd-cli[app]', or pip install -e '.[app]' in a checkout"
+
 MAIN = Path(__file__).with_name("main.py")
 
-FIXED = {
-    "server.maxUploadSize": str(UPLOAD_MEGABYTES),
+FIXED: dict[str, Any] = {
+    "global.developmentMode": False,
+    "server.baseUrlPath": "",
+    "server.maxUploadSize": UPLOAD_MEGABYTES,
+    "server.maxMessageSize": MESSAGE_MEGABYTES,
+    "server.disconnectedSessionTTL": DISCONNECTED_SECONDS,
     "server.fileWatcherType": "none",  # nothing here changes while it runs
-    "server.enableXsrfProtection": "true",
-    "server.enableCORS": "true",
-    "runner.postScriptGC": "false",  # a full collection after every stroke takes ten times as long as the predictions
-    "browser.gatherUsageStats": "false",
-}
-"""What the page relies on. On Streamlit's command line, the user's own configuration of Streamlit cannot undo it."""
-
-NICE = {
-    "server.showEmailPrompt": "false",
+    "server.enableXsrfProtection": True,
+    "server.enableCORS": True,
+    "server.allowedHosts": [],  # the gate does that, for all requests
+    "server.enableStaticServing": False,
+    "server.enableAgentApi": False,
+    "server.scriptHealthCheckEnabled": False,
+    "client.allowedOrigins": [],
+    "client.showErrorDetails": "none",  # paths are nobody else's business
     "client.toolbarMode": "minimal",
-    "logger.hideWelcomeMessage": "true",
+    "runner.postScriptGC": False,  # a full collection after every stroke takes ten times as long as the predictions
+    "browser.gatherUsageStats": False,
+    "logger.hideWelcomeMessage": True,
     "logger.level": "error",
     # These can be read on their pages; Streamlit's own red cannot on either.
     "theme.light.primaryColor": "#0b5cad",
     "theme.dark.primaryColor": "#6cb4f5",
 }
-"""What the page does without where this version of Streamlit has no such setting."""
+"""What the page relies on. The user's own configuration of Streamlit cannot undo it; what a version lacks is left."""
+
+log = logging.getLogger(__name__)
 
 
 def serve(page: PageConfig, data: DataConfig) -> None:
@@ -42,18 +55,23 @@ def serve(page: PageConfig, data: DataConfig) -> None:
 
     Raises:
         ConfigError: there is no such data set.
-        KdError: Streamlit is missing, or the address cannot be listened on.
+        KdError: Streamlit is missing or too old, or the address cannot be listened on.
     """
     if importlib.util.find_spec("streamlit") is None:
-        raise KdError("the page needs Streamlit: pip install 'kd-cli[app]', or pip install -e '.[app]' in a checkout")
+        raise KdError(f"the page needs Streamlit: {INSTALL}")
     require_free(page.host, page.port)
 
+    import streamlit
     import torch
-    from streamlit.web import cli
+    from starlette.middleware import Middleware
 
-    from kd_cli.app import pages  # noqa: F401  better now than while the first visitor waits
+    from kd_cli.app import pages, process  # noqa: F401  better now than while the first visitor waits
+    from kd_cli.app.gate import Gate, Names
+    from kd_cli.app.uploads import count_bytes
     from kd_cli.data.prepared import require_known
 
+    if not hasattr(getattr(streamlit, "App", None), "run"):
+        raise KdError(f"the page needs a newer Streamlit than {streamlit.__version__}: {INSTALL}")
     require_known(data.dataset)
     # The script runs anew for every visitor and every click. It finds there what it was told.
     os.environ |= {
@@ -63,42 +81,58 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     }
     torch.set_num_threads(1)  # a visitor's image is too little work to share, and visitors run side by side anyway
     gc.freeze()  # what was imported stays: no collection need look at it
-    shown = f"[{page.host}]" if ":" in page.host else page.host
-    print(f"kd: the page is at http://{shown}:{page.port}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    address = {
-        "server.address": page.host,
-        "server.port": str(page.port),
-        "server.headless": "false" if page.browser else "true",
-    }
-    settings = address | FIXED | _known(NICE, cli.main_run)
-    cli.main(["run", str(MAIN), *(f"--{name}={value}" for name, value in settings.items())], standalone_mode=False)
-
-
-def _known(settings: dict[str, str], command: Any) -> dict[str, str]:
-    """Those of the settings that this version of Streamlit has."""
-    names = {name.removeprefix("--") for parameter in command.params for name in parameter.opts}
-    return {name: value for name, value in settings.items() if name in names}
-
-
-def require_free(host: str, port: int) -> None:
-    """Find out before anything slow is imported whether the server could listen.
-
-    Raises:
-        KdError: the port is taken or not ours to take, or the host is no address of this machine.
-    """
+    app = streamlit.App(
+        MAIN,
+        lifespan=partial(_announce, page),
+        middleware=[Middleware(Gate, Names(page.host, page.allow_host), count_bytes)],
+        on_script_error=_tell_of_fault,
+    )
+    _hear_hangups()
     try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise KdError(f"no host is called {host}: use --host localhost") from error
-    for family, kind, protocol, _, address in addresses:
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                if os.name == "posix":  # elsewhere this option lets two servers share a port
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise KdError(f"port {port} is in use: end what uses it, or choose another with --port") from error
-            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and len(addresses) > 1:
-                continue  # localhost has an IPv6 address also where IPv6 is switched off
-            raise KdError(f"cannot listen on {host}, port {port}: {error.strerror}; use another") from error
+        app.run(config=_settings(page))
+    except KeyboardInterrupt:
+        pass  # how it ends
+    finally:
+        process.end_all()
+
+
+def _settings(page: PageConfig) -> dict[str, Any]:
+    from streamlit import config, logger
+
+    logger.set_log_level("ERROR")  # or it would say that its settings change
+    settings = FIXED | {
+        "server.address": page.host,
+        "server.port": page.port,
+        "server.headless": True,  # the page is opened once the server is up
+        "server.corsAllowedOrigins": [f"https://{name}" for name in page.allow_host],
+    }
+    known = config.get_config_options()
+    return {name: value for name, value in settings.items() if name in known}
+
+
+@asynccontextmanager
+async def _announce(page: PageConfig, app: object) -> AsyncIterator[None]:
+    """Say where the page is, and open it, once it can be opened."""
+    from streamlit import cli_util
+
+    address, others = where_to_open(page.host, page.port)
+    from_others = f" ({others} from other machines)" if others else ""
+    print(f"kd: the page is at {address}{from_others}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    if page.browser:
+        cli_util.open_browser(address)
+    yield None
+
+
+def _tell_of_fault(error: Exception) -> bool:
+    """What no page expected: the server's log says what it was, the visitor only that it happened."""
+    import streamlit
+
+    log.error("a page failed", exc_info=error)
+    streamlit.error("Something is wrong with this page. Reload it; if that does not help, start kd app again.")
+    return True
+
+
+def _hear_hangups() -> None:
+    """End as for Ctrl-C when the terminal is closed, unless that is to be ignored, as ``nohup`` has it."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))

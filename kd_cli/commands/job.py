@@ -275,6 +275,7 @@ def describe_model(checkpoint: Checkpoint) -> Model:
         shipped=checkpoint.shipped,
         architecture=checkpoint.metadata.architecture,
         method=checkpoint.metadata.method,
+        assumed=checkpoint.metadata.assumed,
     )
 
 

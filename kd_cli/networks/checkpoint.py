@@ -51,7 +51,10 @@ class Membership:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a checkpoint says of itself: what the network takes, and how it came about."""
+    """What a checkpoint says of itself: what the network takes, and how it came about.
+
+    ``assumed`` is whether the file does not say it, so that the program does.
+    """
 
     role: Role
     architecture: str
@@ -61,6 +64,7 @@ class Metadata:
     accuracy: float
     options: dict[str, Any]
     ensemble: Membership | None = None
+    assumed: bool = False
     versions: dict[str, str] = field(
         default_factory=lambda: {"kd": __version__, "torch": torch.__version__, "python": platform.python_version()}
     )
@@ -219,6 +223,7 @@ def _read_plain(path: Path, mean: float | None, std: float | None) -> tuple[Netw
         seed=0,
         accuracy=math.nan,
         options={},
+        assumed=True,
         versions={},
     )
     return network, metadata, compute_digest({"architecture": str(spec)}, weights)

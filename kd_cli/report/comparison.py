@@ -1,7 +1,7 @@
 """A comparison as a Rich table and as a CSV file."""
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
@@ -36,9 +36,10 @@ def print_comparison(result: ComparisonResult) -> None:
     """One row for each student and method, each against its baseline."""
     console = open_console()
     tables = [_table(result, dict(NARROWER[:steps])) for steps in range(len(NARROWER) + 1)]
-    fitting = (table for table in tables if measure(console, table).minimum <= console.width)
-    print_table(console, next(fitting, tables[-1]))
-    _print_notes(console, result)
+    fitting = (steps for steps, table in enumerate(tables) if measure(console, table).minimum <= console.width)
+    steps = next(fitting, len(NARROWER))
+    print_table(console, tables[steps])
+    _print_notes(console, result, [name for name, width in NARROWER[:steps] if not width])
 
 
 def comparison_title(result: ComparisonResult) -> str:
@@ -144,7 +145,7 @@ def _row_name(cell: CellResult, result: ComparisonResult) -> str:
     return name if len(cell.runs) == seeds else f"{name}, {len(cell.runs)} of {counted(seeds, 'seed')}"
 
 
-def _print_notes(console: Console, result: ComparisonResult) -> None:
+def _print_notes(console: Console, result: ComparisonResult, dropped: Sequence[str]) -> None:
     tests = sum(cell.difference is not None and cell.difference.p_value is not None for cell in result.cells)
     notes = [
         "Accuracy: mean ± standard deviation over the seeds; errors, ECE and agreement: means.",
@@ -154,6 +155,8 @@ def _print_notes(console: Console, result: ComparisonResult) -> None:
         f"Verdict: {BETTER} or {WORSE} where p is below {100 - 100 * CONFIDENCE:g} %.",
         "A single seed, or differences that are all equal, give no p value and decide nothing.",
     ]
+    if dropped:
+        notes.append(f"No room for {', '.join(dropped)}: widen the terminal, or use --json or --csv.")
     options = dict.fromkeys(describe_method(cell.method, cell.options) for cell in result.cells if cell.options)
     if options:
         notes.append(f"Options: {'; '.join(options)}.")

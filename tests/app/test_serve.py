@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from kd_cli.app.addresses import where_to_open
 from tests.app import browser
 from tests.conftest import CommandLine
 
@@ -15,7 +16,13 @@ HOSTILE = """
 [server]
 enableXsrfProtection = false
 enableCORS = false
+corsAllowedOrigins = ["http://elsewhere.example"]
+allowedHosts = ["*"]
 address = "0.0.0.0"
+baseUrlPath = "elsewhere"
+[client]
+showErrorDetails = "full"
+allowedOrigins = ["http://elsewhere.example"]
 [browser]
 gatherUsageStats = true
 """
@@ -53,7 +60,10 @@ class Observed:
     """How a server met what came to it, and how it ended."""
 
     forged_upload: int
-    open_to: str | None
+    other_sites: int
+    rebound: int
+    websockets: dict[str, int]
+    headers: dict[str, str]
     other_address: bool
     log: str
     exit_code: int | None
@@ -70,8 +80,18 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     with browser.serve(folder, folder, folder) as (address, server):
         other_address = _answers("127.0.0.2", int(address.rsplit(":", 1)[1]))
         forged_upload = _upload_without_token(address)
-        open_to = _ask_from_elsewhere(address)
-    return Observed(forged_upload, open_to, other_address, (folder / "server.log").read_text(), server.returncode)
+        other_sites = _ask(f"{address}/_stcore/health", Origin="http://elsewhere.example")
+        rebound = _ask(f"{address}/_stcore/health", Host="elsewhere.example")
+        own, other = address.removeprefix("http://"), "elsewhere.example"
+        websockets = {
+            "own": _open_websocket(address, own, own),
+            "foreign": _open_websocket(address, own, other),
+            "rebound": _open_websocket(address, other, other),
+        }
+        with browser.open_url(address, timeout=10) as answer:
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+    log = (folder / "server.log").read_text()
+    return Observed(forged_upload, other_sites, rebound, websockets, headers, other_address, log, server.returncode)
 
 
 def _answers(host: str, port: int) -> bool:
@@ -89,11 +109,30 @@ def _upload_without_token(address: str) -> int:
     return caught.value.code
 
 
-def _ask_from_elsewhere(address: str) -> str | None:
-    request = urllib.request.Request(f"{address}/_stcore/health", headers={"Origin": "http://elsewhere.example"})
-    with browser.open_url(request, timeout=10) as answer:
-        header: str | None = answer.headers["Access-Control-Allow-Origin"]
-    return header
+def _ask(url: str, **headers: str) -> int:
+    try:
+        with browser.open_url(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+            status: int = answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    return status
+
+
+def _open_websocket(address: str, host: str, origin: str) -> int:
+    """The status with which the server answers; 101 opens it."""
+    lines = [
+        "GET /_stcore/stream HTTP/1.1",
+        f"Host: {host}",
+        f"Origin: http://{origin}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+    name, port = address.removeprefix("http://").rsplit(":", 1)
+    with socket.create_connection((name, int(port)), timeout=10) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return int(connection.recv(100).split()[1])
 
 
 def test_uploads_need_the_token_against_forgery_whatever_streamlit_is_configured_to(observed: Observed) -> None:
@@ -101,7 +140,20 @@ def test_uploads_need_the_token_against_forgery_whatever_streamlit_is_configured
 
 
 def test_other_sites_may_not_read_answers_whatever_streamlit_is_configured_to(observed: Observed) -> None:
-    assert observed.open_to is None
+    assert observed.other_sites == 403
+
+
+def test_a_name_that_leads_here_without_being_the_pages_is_refused(observed: Observed) -> None:
+    assert observed.rebound == 403
+
+
+def test_websockets_are_for_the_page_itself_alone(observed: Observed) -> None:
+    assert observed.websockets == {"own": 101, "foreign": 403, "rebound": 403}
+
+
+def test_no_other_page_may_frame_this_one(observed: Observed) -> None:
+    assert observed.headers["x-frame-options"] == "DENY"
+    assert observed.headers["content-security-policy"] == "frame-ancestors 'none'"
 
 
 def test_the_server_listens_on_the_loopback_address_alone(observed: Observed) -> None:
@@ -116,3 +168,14 @@ def test_usage_statistics_are_off(observed: Observed) -> None:
 def test_an_interrupted_server_ends_with_130_and_without_a_traceback(observed: Observed) -> None:
     assert observed.exit_code == 130
     assert "Traceback" not in observed.log
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("localhost", "http://localhost:80"), ("::1", "http://[::1]:80"), ("0.0.0.0", "http://localhost:80")],
+)
+def test_the_address_that_is_printed_can_be_opened(host: str, shown: str) -> None:
+    address, others = where_to_open(host, 80)
+    assert address == shown
+    assert others is None or "0.0.0.0" not in others
+    assert (others is None) == (host != "0.0.0.0")

@@ -14,6 +14,7 @@ from kd_cli.config import KdError, OutputConfig
 from kd_cli.data import prepared
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.networks.classifier import compute_logits
+from tests.conftest import CommandLine
 
 CPU = torch.device("cpu")
 
@@ -103,3 +104,22 @@ def test_a_file_named_like_a_state_dict_that_training_wrote_is_read(student: Stu
 def test_a_file_that_is_not_there_is_named(student: StudentConfig) -> None:
     with pytest.raises(KdError, match=r"no checkpoint missing\.safetensors"):
         evaluate([Path("missing.safetensors")], student.data, student.run)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+def test_a_plot_replaces_no_network(kd: CommandLine, command: str) -> None:
+    Path("network.png").write_bytes(b"weights")
+    Path("link.png").symlink_to("network.png")
+    for place in ("network.png", "./link.png"):
+        code, _, stderr = kd(command, "network.png", "--plot", place, "--force")
+        assert (code, stderr) == (1, f"kd: cannot write {Path(place)}: the command reads it; choose another place\n")
+    assert Path("network.png").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+def test_a_plot_replaces_no_file_of_the_users(kd: CommandLine, command: str) -> None:
+    Path("photo.png").write_bytes(b"a photograph")
+    code, _, stderr = kd(command, "--dataset", "digits", "--plot", "photo.png")
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert "photo.png: it is a file that kd did not write" in stderr
+    assert Path("photo.png").read_bytes() == b"a photograph"

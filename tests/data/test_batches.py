@@ -1,9 +1,13 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from kd_cli.data.augmentation import shift, warp
 from kd_cli.data.batches import BLOCK, BatchSource
 from kd_cli.data.dataset import Dataset, Split, to_pixels
+from kd_cli.data.seeds import spawn_seeds
 
 VARIANTS = pytest.mark.parametrize(
     "options", [{}, {"augment": True}, {"warp": True}, {"augment": True, "warp": True}], ids=str
@@ -35,6 +39,20 @@ def test_order_is_another_one_in_each_epoch_and_for_each_seed(tiny: Dataset) -> 
     source = BatchSource(tiny.train, 64, seed=0)
     orders = [order(source), order(source), order(BatchSource(tiny.train, 64, seed=1)), torch.arange(600)]
     assert len(torch.stack(orders).unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "augmentation"),
+    [({"augment": True}, shift), ({"warp": True}, warp), ({"augment": True, "warp": True}, warp)],
+    ids=str,
+)
+def test_images_are_augmented_as_asked_by_a_stream_of_its_own(
+    tiny: Dataset, options: dict[str, bool], augmentation: Callable[[Tensor, torch.Generator], Tensor]
+) -> None:
+    split = Split(tiny.train.images[:BLOCK], tiny.train.labels[:BLOCK])
+    (batch,) = BatchSource(split, BLOCK, seed=3, **options).epoch()
+    stream = torch.Generator().manual_seed(spawn_seeds(3).augmentation)
+    assert torch.equal(batch.images, to_pixels(augmentation(split.images[batch.index], stream)))
 
 
 @VARIANTS

@@ -1,6 +1,7 @@
 """The table and the CSV file of a comparison."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,10 @@ class TestWidth:
     ) -> None:
         if columns:
             monkeypatch.setenv("COLUMNS", columns)
-        table = printed(print_comparison, MANY).split("Accuracy: mean")[0]
+        table, notes = printed(print_comparison, MANY).split("Accuracy: mean")
         assert {name for name in ("Accuracy", "Errors", "ECE", "Agreement", "Verdict") if name not in table} == dropped
+        found = re.search("No room for (.+): widen the terminal", notes)
+        assert set(found[1].split(", ") if found else ()) == dropped
 
 
 def test_the_title_says_what_was_compared_and_for_how_long() -> None:
