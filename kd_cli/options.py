@@ -62,7 +62,7 @@ class PredictionConfig(Config):
 
     teacher: Path | None = option(None, "Teacher's checkpoint. Default: the data set's teacher.")
     student: Path | None = option(None, "Student's checkpoint. Default: the data set's student.")
-    dataset: str = option("auto", "Data set whose networks to use; auto is MNIST.", metavar="NAME")
+    dataset: str = option("auto", "Data set whose networks to use; auto is MNIST.", short="-d", metavar="NAME")
     top: int = option(2, "Classes to show of each prediction.", minimum=1, maximum=1_000)
     show: bool = option(False, "Draw what the networks saw.")
     save_preprocessed: Path | None = option(None, "Folder for what they saw, as PNG files.", metavar="FOLDER")

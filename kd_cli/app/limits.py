@@ -19,7 +19,22 @@ MAX_IMAGES = 50
 """That are uploaded and shown at a time."""
 
 MAX_PARAMETERS = 5_000_000
-"""Of a student that is trained. One of this size takes minutes, and 80 MB while it is trained."""
+"""Of a student that is trained."""
+
+MAX_RUN_MEGABYTES = 1_000
+"""Of memory that a training run may take, by its estimate."""
+
+MAX_RUN_MINUTES = 15
+"""That a training run may take, by its estimate."""
+
+MAX_OWN_RUNS = 3
+"""Of a visitor, that wait or go on."""
+
+MAX_RUNS = 60
+"""Of all visitors, that wait or go on."""
+
+MAX_STUDENTS = 20
+"""That were trained on the page and are kept: 400 MB on disk at most."""
 
 MAX_EPOCHS = 60
 """Of a training run."""

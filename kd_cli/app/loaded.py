@@ -1,6 +1,7 @@
 """What the server loads once for all visitors: networks, test images, and the logits for them."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,19 @@ from kd_cli.commands.job import require_fit
 from kd_cli.config import DataConfig, DeviceName, KdError, Role, RunConfig
 from kd_cli.data import prepared
 from kd_cli.data.dataset import DataInfo, Dataset
-from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from kd_cli.networks.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    find_checkpoint,
+    load_checkpoint,
+    shipped_models_dir,
+)
 from kd_cli.networks.classifier import compute_logits
+
+WORDS = {"lr": "learning rate", "output": "file"}
+"""What the page calls options, where that is not their own name."""
+
+COMMAND_OR_OPTION = re.compile(r"\bkd [a-z-]+(?: --[a-z-]+ \S+)*|--([a-z][a-z-]*)")
 
 CPU = torch.device("cpu")
 
@@ -38,7 +50,20 @@ def find_pair(dataset: str) -> dict[Role, Checkpoint]:
         KdError: one of them is not there, or damaged.
     """
     name = "mnist" if dataset == "auto" else dataset
-    return {role: load(find_checkpoint(run_config().models_dir, name, role)) for role in Role}
+    return {role: _load_or_shipped(name, role) for role in Role}
+
+
+def _load_or_shipped(dataset: str, role: Role) -> Checkpoint:
+    """The network trained here. Where its file is damaged, a line says so and the one that ships takes its place."""
+    path = find_checkpoint(run_config().models_dir, dataset, role)
+    try:
+        return load(path)
+    except KdError as error:
+        shipped = checkpoint_path(shipped_models_dir(), dataset, role)
+        if path == shipped or not shipped.exists():
+            raise
+        st.warning(markup.as_markdown(f"{error}. The {role.value} that ships with kd is used instead."))
+        return load(shipped)
 
 
 def load(path: Path) -> Checkpoint:
@@ -71,19 +96,30 @@ def pair_for_images() -> dict[Role, Checkpoint]:
 
 
 def choose_student(networks: dict[Role, Checkpoint], fits: Callable[[DataInfo], bool]) -> dict[Role, Checkpoint]:
-    """Let the visitor choose among the pair's student and those that were trained on the page with data that fits."""
+    """Let the visitor choose among the pair's student and those that were trained on the page with data that fits.
+
+    Where the file of the chosen one has vanished or is damaged, a line says so and the pair's student is used.
+    """
     own = networks[Role.student].path
     students = {own: "The one that is loaded"} | {
-        path: name for path, name in runs().students().items() if fits(load(path).metadata.data)
+        run.output: run.name for run in runs().students() if fits(run.data)
     }
-    if len(students) == 1:
-        return networks
     # What a widget holds is forgotten while another page is shown; this is not.
     kept = st.session_state.get("student", own)
+    if len(students) == 1:
+        return networks
     index = list(students).index(kept) if kept in students else 0
     chosen = st.selectbox("Student", students, index, format_func=lambda path: students[path])
     st.session_state["student"] = chosen
-    return networks | {Role.student: load(chosen)}
+    try:
+        return networks | {Role.student: load(chosen)}
+    except KdError:
+        st.warning(
+            markup.as_markdown(
+                f"The student of run {students[chosen]} is gone or damaged. The one that is loaded is used instead."
+            )
+        )
+        return networks
 
 
 def for_testing() -> tuple[Dataset, dict[Role, Checkpoint]]:
@@ -121,6 +157,16 @@ def _load_test_images(config: DataConfig) -> Dataset:
     return prepared.load(config, train=False)
 
 
+@st.cache_resource(show_spinner="Counting the training images", max_entries=2)
+def count_training_images(config: DataConfig) -> int:
+    """How many images a run is trained on.
+
+    Raises:
+        KdError: the data set cannot be had.
+    """
+    return len(prepared.load(config).train)
+
+
 def test_logits(dataset: Dataset, network: Checkpoint) -> Tensor:
     """A network's logits, (N, classes), for all test images."""
     return _compute_logits(dataset.info.name, network.digest, dataset, network)
@@ -137,5 +183,12 @@ def failures_shown() -> Iterator[None]:
     try:
         yield
     except KdError as error:
-        st.error(markup.as_markdown(str(error)))
+        st.error(markup.as_markdown(in_page_words(str(error))))
         st.stop()
+
+
+def in_page_words(message: str) -> str:
+    """A message with the page's words for options; what a command line is, stays one."""
+    return COMMAND_OR_OPTION.sub(
+        lambda found: found[0] if found[1] is None else WORDS.get(found[1], found[1].replace("-", " ")), message
+    )

@@ -1,24 +1,30 @@
-"""The training runs of a server: one at a time, each in a process of its own, so that the page stays quick."""
+"""The training runs of a server: one at a time, each in a process of its own, so that the page stays quick.
+
+Runs wait in a queue for their turn. A run belongs to the visitor who started it.
+"""
 
 import atexit
 import itertools
 import tempfile
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
-import torch
 
 from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Progressed, Trained
-from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS
+from kd_cli.app.limits import MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS
 from kd_cli.app.process import Process
-from kd_cli.app.worker import train
+from kd_cli.app.visitor import is_here
+from kd_cli.app.worker import Work, train
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import TrainingResult
 from kd_cli.config import KdError
 from kd_cli.data.dataset import DataInfo
-from kd_cli.networks.classifier import build_classifier, count_parameters
+
+Launch = Callable[[Work, Callable[[Event], None]], Process]
+"""Starts a worker for some work; it hands over its events."""
 
 
 class Run:
@@ -27,37 +33,75 @@ class Run:
     Args:
         name: what it is called on the page.
         config: what to train.
+        data: what to train it on.
         output: the checkpoint to write.
         owner: the visitor who started it, see `visitor`.
+        seconds: that it may take.
     """
 
-    def __init__(self, name: str, config: StudentConfig, output: Path, owner: str) -> None:
-        self.name, self.owner = name, owner
+    def __init__(
+        self, name: str, config: StudentConfig, data: DataInfo, output: Path, owner: str, seconds: float = 600.0
+    ) -> None:
+        self.name, self.config, self.data, self.output, self.owner = name, config, data, output, owner
+        self.seconds = seconds
         self.total_steps = self.step = 0
         self.progress: list[Progressed] = []
         self.tests: list[Evaluated] = []
         self.result: TrainingResult | None = None
         self.error: str | None = None
         self.stopping = False
-        self._process = Process(partial(train, config, output), self._hear)
+        self.cancelled = False
+        self._process: Process | None = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
 
     @property
     def running(self) -> bool:
-        """Whether there is more to come."""
-        return self._process.running
+        """Whether its turn has come, and there is more to come."""
+        return self._process is not None and not self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come."""
+        return self._ended.is_set()
+
+    def carry_out(self, launch: Launch = Process) -> None:
+        """Train, and wait for the end: of the run, or of its time."""
+        with self._lock:
+            if not self.cancelled:
+                self._process = launch(partial(train, self.config, self.output), self._hear)
+        if self._process:
+            self._process.wait(self.seconds)
+            if self._process.running:
+                minutes = max(1, round(self.seconds / 60))
+                self._process.kill()
+                self._process.wait(10)
+                self.error = f"ended after {minutes} min, the longest that it may take; nothing was kept"
+        self._ended.set()
 
     def stop(self) -> None:
         """End the run after the epoch that it is in, and keep its student."""
         self.stopping = True
-        self._process.stop()
+        if self._process:
+            self._process.stop()
 
-    def kill(self) -> None:
-        """End the run at once, and keep nothing."""
-        self._process.kill()
+    def cancel(self) -> None:
+        """End the run at once, or take it out of the queue; nothing is kept."""
+        with self._lock:
+            self.cancelled = True
+            if self._process:
+                self._process.kill()
+            else:
+                self._ended.set()
+
+    def give_up(self, reason: str) -> None:
+        """End a run that cannot have its turn."""
+        self.error = reason
+        self._ended.set()
 
     def wait(self, seconds: float) -> None:
         """Wait until the run has ended, but not longer than that."""
-        self._process.wait(seconds)
+        self._ended.wait(seconds)
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -72,45 +116,91 @@ class Run:
             case Trained():
                 self.result = event.result
             case Failed():
-                self.error = event.message
+                self.error = None if self.cancelled else event.message
             case Measured():
                 pass  # not of a training run
 
 
 class Runs:
-    """The runs of a server. Their students are kept as long as it lives."""
+    """The runs of a server. The latest students are kept as long as it lives.
 
-    def __init__(self) -> None:
-        self.latest: Run | None = None
+    Args:
+        launch: starts the workers.
+        here: whether a visitor is still here.
+    """
+
+    def __init__(self, launch: Launch = Process, here: Callable[[str], bool] = is_here) -> None:
+        self._launch, self._is_here = launch, here
         self._all: list[Run] = []
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._numbers = itertools.count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="kd-app-")
-        atexit.register(self._close)
+        self._closed = False
+        atexit.register(self.close)
+        threading.Thread(target=self._take_turns, daemon=True).start()
 
-    def start(self, name: str, config: StudentConfig, owner: str) -> Run:
-        """Start a run.
+    def add(self, name: str, config: StudentConfig, data: DataInfo, owner: str, seconds: float = 600.0) -> Run:
+        """Put a run into the queue. It starts when its turn comes.
 
         Raises:
-            KdError: another one is going on.
+            KdError: too many runs wait already, the visitor's own or all visitors'.
         """
-        with self._lock:
-            if self.latest and self.latest.running:
-                raise KdError("a run is going on: start yours when it has ended")
+        with self._changed:
+            unfinished = self.unfinished()
+            if sum(run.owner == owner for run in unfinished) >= MAX_OWN_RUNS:
+                raise KdError(f"{MAX_OWN_RUNS} runs of yours are not done yet: wait for one of them, or cancel it")
+            if len(unfinished) >= MAX_RUNS:
+                raise KdError(f"{MAX_RUNS} runs are not done yet, the most that this page takes: try again later")
             number = next(self._numbers)
             output = Path(self._folder.name) / f"student-{number}.safetensors"
-            self.latest = Run(f"{number}: {name}", config, output, owner)
-            self._all.append(self.latest)
-            return self.latest
+            run = Run(f"{number}: {name}", config, data, output, owner, seconds)
+            self._all.append(run)
+            self._changed.notify_all()
+            return run
 
-    def students(self) -> dict[Path, str]:
-        """The checkpoints that there are, the latest first, with the names of their runs."""
-        return {Path(run.result.checkpoint): run.name for run in reversed(self._all) if run.result}
+    def unfinished(self) -> list[Run]:
+        """The runs that go on or wait, in the order of their turns."""
+        return [run for run in list(self._all) if not run.ended]
 
-    def _close(self) -> None:
-        if self.latest and self.latest.running:
-            self.latest.kill()
-            self.latest.wait(5)
+    def latest_of(self, owner: str) -> Run | None:
+        """The run of a visitor's that ended last, if any."""
+        return next((run for run in reversed(self._all) if run.owner == owner and run.ended), None)
+
+    def students(self) -> list[Run]:
+        """The runs whose students are kept, the latest first."""
+        return [run for run in reversed(self._all) if run.ended and run.result]
+
+    def _take_turns(self) -> None:
+        while True:
+            with self._changed:
+                while not self.unfinished() and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                run = self.unfinished()[0]
+            if self._is_here(run.owner):
+                run.carry_out(self._launch)
+            else:
+                run.give_up("its visitor has left")
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Bound what is kept: students take disk, curves take memory."""
+        with self._changed:
+            for run in self.students()[MAX_STUDENTS:]:
+                run.output.unlink(missing_ok=True)
+                self._all.remove(run)
+            failed = [run for run in self._all if run.ended and not run.result]
+            for run in failed[:-MAX_STUDENTS]:
+                self._all.remove(run)
+
+    def close(self) -> None:
+        """End all runs, and remove what they left."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for run in self.unfinished():
+            run.cancel()
         self._folder.cleanup()
 
 
@@ -118,20 +208,3 @@ class Runs:
 def runs() -> Runs:
     """The one of this server."""
     return Runs()
-
-
-def require_modest(config: StudentConfig, data: DataInfo) -> None:
-    """Refuse a run that would keep the server, which all visitors share, busy for long.
-
-    Raises:
-        KdError: says the bound.
-    """
-    with torch.device("meta"):  # counts without memory
-        parameters = count_parameters(build_classifier(config.architecture, data))
-    if parameters > MAX_PARAMETERS:
-        raise KdError(
-            f"{config.architecture} has {parameters:,} parameters, and this page trains students of up to "
-            f"{MAX_PARAMETERS:,}: choose a smaller one, or use kd distill"
-        )
-    if config.training.epochs > MAX_EPOCHS:
-        raise KdError(f"this page trains for up to {MAX_EPOCHS} epochs: choose fewer, or use kd distill")

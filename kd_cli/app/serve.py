@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kd_cli.app.addresses import require_free, where_to_open
+from kd_cli.app.addresses import Names, require_free, where_to_open
 from kd_cli.app.limits import DISCONNECTED_SECONDS, MESSAGE_MEGABYTES, UPLOAD_MEGABYTES
 from kd_cli.config import DataConfig, KdError
 from kd_cli.options import PageConfig
@@ -66,7 +66,7 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     from starlette.middleware import Middleware
 
     from kd_cli.app import pages, process  # noqa: F401  better now than while the first visitor waits
-    from kd_cli.app.gate import Gate, Names
+    from kd_cli.app.gate import Gate
     from kd_cli.app.uploads import count_bytes
     from kd_cli.data.prepared import require_known
 
