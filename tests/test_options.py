@@ -118,7 +118,7 @@ def test_an_environment_variable_gives_a_default_that_an_option_overrules(
         (["--count", "ten"], "--count"),
         (["--share", "0"], "--share 0"),
         (["--share", "nan"], "--share nan"),
-        (["--colour", "green"], "--colour"),
+        (["--colour", "green"], "unknown colour 'green'"),
         (["--number", "1", "--number", "-1"], "--number -1"),
         (["--words", "why?"], "'why?' is a question"),
         (["--nonsense"], "--nonsense"),

@@ -320,7 +320,7 @@ def _time_limit() -> Iterator[None]:
 
 
 KEPT = re.compile(r"(?P<state>[^;]+) keeps (?P<done>\d+) of (?P<all>\d+) epochs: repeat the command with --resume")
-KEPT_RUNS = re.compile(r"; (?P<folder>.+) keeps (?P<done>\d+) of (?P<all>\d+) runs: repeat the command")
+KEPT_RUNS = re.compile(r"; (?P<folder>.+) keeps (?P<done>\d+) of (?P<all>\d+) runs: repeat the command(?P<fresh> without --fresh)?")
 SMALLER = re.compile(r"(--resume and|start again with) a smaller --lr, e\.g\. --lr (?P<lr>\S+)")
 REJECTED = re.compile(r"kept as (?P<file>.+), and not as ")
 REFUSED = ("the training loss rose", "no better than chance")
@@ -380,11 +380,14 @@ class Check:
             Image.open(path).load()
         elif content.startswith(b"<?xml"):
             assert content.rstrip().endswith(b"</svg>")
+        elif content.startswith(b"%PDF"):
+            assert content.rstrip().endswith(b"%%EOF")
         elif is_checkpoint(path):
             load_checkpoint(path, CPU)
         else:
-            rows = list(csv.reader(content.decode(errors="surrogateescape").splitlines()))
-            assert rows[0][0] in ("file", "student"), name
+            rows = list(csv.reader(io.StringIO(content.decode(errors="surrogateescape"))))
+            assert rows[0][0] in ("file", "dataset"), name
+            assert {len(row) for row in rows} == {len(rows[0])}, name
 
     def _ends_as_documented(self) -> None:
         code, stdout, stderr = self.answer.code, self.answer.stdout, self.answer.stderr
@@ -437,7 +440,7 @@ class Check:
         if runs:
             done = int(runs["done"])
             assert len(list(self._find(runs["folder"]).rglob("*.json"))) >= done
-            again = self._repeat()
+            again = self._repeat(without="--fresh" if runs["fresh"] else "")
             if again.stdout:
                 assert again.result["runs"]["total"] - again.result["runs"]["carried_out"] >= done
         elif kept:
@@ -456,11 +459,12 @@ class Check:
             again = self._repeat("--lr", smaller["lr"])
             assert again.code == 0, again.stderr
 
-    def _repeat(self, *more: str) -> Answer:
+    def _repeat(self, *more: str, without: str = "") -> Answer:
         copy = self.folder.with_name("copy")
         copy_tree(self.folder, copy)
+        args = tuple(each for each in self.args if each not in (without, "--json"))
         try:
-            return run_command(copy, (*self.args, *more, *(() if "--json" in self.args else ("--json",))))
+            return run_command(copy, (*args, *more, "--json"))
         finally:
             shutil.rmtree(copy)
 
@@ -480,34 +484,17 @@ def _runs(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 # Command lines
 
-DIGITS = ("--dataset", "digits")
-
-NEW_FILES = ("new.safetensors", "new.pth", "a folder/new", "red\x1b[31m.png", "new.png", "new.svg", "new.csv")
-USERS_FILES = (
-    *("important.md", "notes.csv", "plot.png", "results.json", "link.md", "link.png", "read-only.txt", "weights.pth"),
-    *("pics/7.png", "runs/mine.txt", "pipe", "cv", "my", "my.safetensors", "pics", ".", "", "x.resume"),
-)
-FILES = st.sampled_from(NEW_FILES) | st.sampled_from((*USERS_FILES, *OURS, "link.safetensors"))
-FOLDERS = st.sampled_from(("new", "pics", "theirs", "runs", "runs/models/digits", "important.md", "."))
-CHECKPOINTS = st.sampled_from(
-    (
-        *("teacher.safetensors", "link.safetensors", "new.safetensors", "new.pth", "weights.pth", "broken.safetensors"),
-        *("runs/models/digits/student.safetensors", "runs/models/digits/teacher.safetensors", "new-2.safetensors"),
-        *("important.md", "pipe", "pics", "missing", ""),
-    )
-)
-IMAGES = st.sampled_from(
-    ("pics", "pics/7.png", "pics/8.jpg", "pics/*.png", "plot.png", "link.png", "-", "important.md", "pipe", "new", "gone")
-)
-TARGETS = ("--output", "--csv", "--plot", "--save-preprocessed", "--models-dir", "--results-dir")
-
 Words = st.SearchStrategy[Args]
 
 
-def one(option: str, values: Sequence[str] | st.SearchStrategy[str]) -> Words:
+def mostly(usual: Sequence[Any], odd: Sequence[Any]) -> st.SearchStrategy[Any]:
+    """One of the usual values; one time in four, an odd one."""
+    return st.sampled_from([0, 1, 2, 3]).flatmap(lambda draw: st.sampled_from(usual if draw < 3 else odd))
+
+
+def one(option: str, values: st.SearchStrategy[str]) -> Words:
     """An option with one of these values."""
-    strategy = values if isinstance(values, st.SearchStrategy) else st.sampled_from(values)
-    return strategy.map(lambda value: (option, value))
+    return values.map(lambda value: (option, value))
 
 
 def some(most: int, *words: Words | Args) -> Words:
@@ -523,58 +510,83 @@ def command(*words: Words) -> Words:
         args = sum(parts[0], ()) + parts[1]
         return (*args, "--force") if parts[2] and not set(args) & set(TARGETS) else args
 
-    return st.tuples(st.tuples(*words), st.sampled_from([()] * 3 * len(WRONG) + WRONG), st.booleans()).map(join)
+    wrong = mostly([()], [(), *WRONG])
+    return st.tuples(st.tuples(*words), wrong, st.sampled_from([False, False, False, True])).map(join)
 
 
+DIGITS = ("--dataset", "digits")
+TARGETS = ("--output", "--csv", "--plot", "--save-preprocessed", "--models-dir", "--results-dir")
 WRONG: list[Args] = [
-    *(("--epochs", "0"), ("--epochs", "many"), ("--lr", "nan"), ("--lr", "-1"), ("--batch-size", str(10**21))),
-    *(("--seed", "-1"), ("--schedule", "warm"), ("--dataset", "digit"), ("--device", "cuda"), ("--colour", "\x1b[31m")),
-    *(("--ensemble", "0"), ("--ensemble", str(10**9)), ("--seeds", str(10**9)), ("--jobs", "0"), ("--help",)),
+    *(("--epochs", "0"), ("--lr", "nan"), ("--batch-size", str(10**21)), ("--schedule", "warm"), ("--dataset", "digit")),
+    *(("--device", "cuda"), ("--colour\x1b[31m",), ("--ensemble", str(10**9)), ("--seeds", str(10**9)), ("--jobs", "0")),
     *(("--method", "kdd"), ("--student", "mlp128"), ("--arch", "mlp-65536-65536"), ("--alpha", "2"), ("extra\x1b",)),
-    *(("--train-fraction", "0"), ("--std", "0"), ("--top", "0"), ("--models-dir", "important.md"), ("--", "-", "")),
+    *(("--train-fraction", "0"), ("--models-dir", "important.md"), ("--", "-", ""), ("--help",)),
 ]
-SHOWN = some(2, ("--json",), one("--plot", FILES))
-OUTPUT = some(2, one("--output", FILES), ("--resume",), one("--models-dir", FOLDERS))
+
+CHECKPOINTS = mostly(
+    ["teacher.safetensors", "link.safetensors", "runs/models/digits/student.safetensors", "new.safetensors", "new.pth"],
+    [
+        *("weights.pth", "broken.safetensors", "runs/models/digits/teacher-2.safetensors", "new-2.safetensors"),
+        *("important.md", "pipe", "pics", "missing", ""),
+    ],
+)
+OUTPUTS = mostly(
+    ["new.safetensors", "new.pth", "a folder/new", "red\x1b[31m.png", "teacher.safetensors", "link.safetensors"],
+    [
+        *("important.md", "notes.csv", "plot.png", "link.md", "read-only.txt", "weights.pth", "pics/7.png", "pipe"),
+        *("runs/mine.txt", "cv", "my", "my.safetensors", "pics", ".", "", "x.resume", "broken.safetensors", "new.png"),
+    ],
+)
+PLOTS = mostly(
+    ["new.png", "a folder/new.svg", "red\x1b[31m.png", "new.pdf"],
+    ["plot.png", "link.png", "pics/7.png", "important.md", "new.safetensors", "teacher.safetensors", ".png", "pipe"],
+)
+TABLES = mostly(
+    ["new.csv", "a folder/new", "new.png"],
+    ["notes.csv", "important.md", "link.md", "results.json", "teacher.safetensors", "pics", "pipe", "new.safetensors"],
+)
+FOLDERS = mostly(["new", "a folder"], ["pics", "theirs", "runs", "runs/models/digits", "important.md", "."])
+IMAGES = mostly(
+    ["pics", "pics/7.png", "pics/8.jpg", "pics/*.png", "-"],
+    ["plot.png", "link.png", "important.md", "pipe", "new", "gone", "."],
+)
+
 TRAINING = some(
     3,
-    one("--epochs", ["1", "2", "3"]),
-    one("--lr", ["1e6", "1e30", "1e-9", "0.01", "0.1"]),
-    one("--batch-size", ["300", "1297", "1000000"]),
-    one("--schedule", ["constant", "cosine"]),
-    one("--seed", ["7", "4294967295"]),
+    one("--epochs", st.sampled_from(["1", "2", "3"])),
+    one("--lr", st.sampled_from(["0.01", "1e-9", "0.1", "10", "1e6", "1e30"])),
+    one("--batch-size", st.sampled_from(["32", "300", "1000000"])),
+    one("--schedule", st.sampled_from(["constant", "cosine"])),
+    one("--seed", st.sampled_from(["7", "4294967295"])),
     *(("--augment",), ("--warp",), ("--resume",), ("--resume",), ("-e", "3")),
 )
-BASIC = st.just((*DIGITS, "--epochs", "2"))
-TEACHERS = some(1, one("--teacher", CHECKPOINTS), one("--ensemble", ["2", "3"]))
-LABELS = some(1, one("--train-fraction", ["0.01", "0.5", "0.9999"]), ("--transfer", "all", "--train-fraction", "0.1"))
-NETWORK = ["mlp-4", "mlp-8", "cnn-2", "mlp-1"]
-METHODS = ["kd", "kd,rkd", "labels", "dkd", "at,kd", "fitnets,kd", "crd", ""]
+OUTPUT = some(2, one("--output", OUTPUTS), ("--resume",), one("--models-dir", FOLDERS))
+SHOWN = some(2, ("--json",), one("--plot", PLOTS))
+NETWORK = st.sampled_from(["mlp-8", "mlp-4", "cnn-2", "mlp-1"])
+TEACHERS = some(1, one("--teacher", CHECKPOINTS), one("--ensemble", st.sampled_from(["2", "3"])))
+LABELS = some(1, *(("--train-fraction", share) for share in ("0.01", "0.5", "0.9999")), ("--transfer", "all"))
 COMPARISON = some(
     3,
-    one("--methods", METHODS),
-    one("--students", ["mlp-4,cnn-2", "cnn-2", "mlp-8", ","]),
-    *(one("--seeds", ["1", "2"]), one("--temperatures", ["1,4", "0", "x"]), one("--results-dir", FOLDERS)),
-    *(("--fresh",), ("--fresh",), ("--csv", "new.csv"), ("--plot-cost", "parameters"), one("--csv", FILES)),
+    one("--methods", mostly(["kd", "kd,rkd", "dkd", "fitnet,kd", "crd"], ["labels", "", "kdd"])),
+    one("--students", mostly(["mlp-4,cnn-2", "cnn-2", "mlp-8"], [",", "mlp"])),
+    *(("--seeds", "2"), ("--temperatures", "1,4"), ("--temperatures", "x"), one("--results-dir", FOLDERS)),
+    *(("--fresh",), one("--csv", TABLES), ("--plot-cost", "parameters")),
 )
-EVALUATION = st.lists(CHECKPOINTS, max_size=2).map(tuple)
+EVALUATION = some(2, DIGITS, CHECKPOINTS.map(lambda path: (path,)))
 PREDICTION = some(
-    4,
-    *(one("--save-preprocessed", FOLDERS), one("--csv", FILES), one("--teacher", CHECKPOINTS), ("--labels-from-name",)),
-    *(one("--student", CHECKPOINTS), one("--top", ["1", "10", "1000"]), ("--show",), ("--csv", "-"), ("--json",), DIGITS),
+    3,
+    *(one("--save-preprocessed", FOLDERS), one("--csv", TABLES), one("--teacher", CHECKPOINTS), ("--labels-from-name",)),
+    *(one("--student", CHECKPOINTS), ("--top", "1000"), ("--show",), ("--csv", "-"), ("--json",), DIGITS),
 )
-FAULTS = st.one_of(
-    st.none(),
+
+ENDINGS = st.sampled_from(["interrupt", "kill"])
+FAULTS = st.none() | st.one_of(
+    st.builds(Fault, ENDINGS, st.just("step"), st.integers(0, 70)),
+    st.builds(Fault, ENDINGS, st.just("write"), st.integers(0, 20)),
+    st.builds(Fault, ENDINGS, st.just("call"), st.integers(0, 250)),
     st.builds(
-        Fault, st.sampled_from(["interrupt", "kill"]), st.just("step"), st.integers(0, 70) | st.sampled_from([21, 42])
+        Fault, st.just("full disk"), st.just("write"), st.integers(0, 15), st.sampled_from([0, 2_000, 20_000, 100_000])
     ),
-    st.builds(Fault, st.sampled_from(["interrupt", "kill"]), st.just("write"), st.integers(0, 25)),
-    st.builds(Fault, st.sampled_from(["interrupt", "kill"]), st.just("call"), st.integers(0, 300)),
-    st.builds(
-        Fault, st.just("full disk"), st.just("write"), st.integers(0, 20), st.sampled_from([0, 2_000, 20_000, 100_000])
-    ),
-)
-WITHOUT_TRAINING = st.none() | st.builds(
-    Fault, st.sampled_from(["interrupt", "kill"]), st.sampled_from(["call", "write"]), st.integers(0, 150)
 )
 
 
@@ -595,13 +607,20 @@ class Sequences(RuleBasedStateMachine):
         answer = run_command(self.folder, args, fault)
         Check(self.folder, args, fault, before, answer).everything(self.users)
 
-    @rule(args=command(BASIC, one("--arch", NETWORK), TRAINING, some(1, one("--ensemble", ["2"])), OUTPUT, SHOWN), fault=FAULTS)
+    @rule(
+        args=command(
+            *(st.just((*DIGITS, "--epochs", "2")), one("--arch", NETWORK), some(1, ("--ensemble", "2"))),
+            *(TRAINING, OUTPUT, SHOWN),
+        ),
+        fault=FAULTS,
+    )
     def train_teacher(self, args: Args, fault: Fault | None) -> None:
         self.step(("train-teacher", *args), fault)
 
     @rule(
         args=command(
-            *(BASIC, one("--student", NETWORK), some(1, one("--method", ["labels", "rkd", "dkd", "fitnets", "crd"]))),
+            *(st.just((*DIGITS, "--epochs", "2")), one("--student", NETWORK)),
+            one("--method", mostly(["kd", "labels", "rkd", "dkd"], ["fitnet", "crd", "at"])),
             *(TRAINING, TEACHERS, LABELS, OUTPUT, SHOWN),
         ),
         fault=FAULTS,
@@ -611,7 +630,7 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(
         args=command(
-            *(st.just((*DIGITS, "--epochs", "1", "--jobs", "1", "--seeds", "1")), one("--students", ["mlp-4"])),
+            st.just((*DIGITS, "--epochs", "1", "--jobs", "1", "--seeds", "1", "--students", "mlp-4")),
             *(COMPARISON, TEACHERS, LABELS, SHOWN),
         ),
         fault=FAULTS,
@@ -619,15 +638,15 @@ class Sequences(RuleBasedStateMachine):
     def compare(self, args: Args, fault: Fault | None) -> None:
         self.step(("compare", *args), fault)
 
-    @rule(args=command(some(1, DIGITS), EVALUATION, SHOWN, some(1, ("--details", "--confusion"), one("--models-dir", FOLDERS))), fault=WITHOUT_TRAINING)
+    @rule(args=command(EVALUATION, SHOWN, some(1, ("--details", "--confusion"))), fault=FAULTS)
     def evaluate(self, args: Args, fault: Fault | None) -> None:
         self.step(("evaluate", *args), fault)
 
-    @rule(args=command(some(1, DIGITS), EVALUATION, SHOWN), fault=WITHOUT_TRAINING)
+    @rule(args=command(EVALUATION, SHOWN), fault=FAULTS)
     def benchmark(self, args: Args, fault: Fault | None) -> None:
         self.step(("benchmark", *args), fault)
 
-    @rule(args=command(st.lists(IMAGES, min_size=1, max_size=2).map(tuple), PREDICTION), fault=WITHOUT_TRAINING)
+    @rule(args=command(IMAGES.map(lambda image: (image,)), PREDICTION), fault=FAULTS)
     def predict(self, args: Args, fault: Fault | None) -> None:
         self.step(("predict", *args), fault)
 

@@ -54,7 +54,7 @@ def estimate(config: StudentConfig, data: DataInfo, images: int, teacher_macs: i
     with torch.device("meta"):  # counts without memory
         classifier = build_classifier(config.architecture, data)
         parameters = count_parameters(classifier)
-        saved = _count_saved(classifier, data)
+        saved = _count_saved(classifier, data, 2) - _count_saved(classifier, data, 1)  # of an image, without weights
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
     at_once = max(2 * training.batch_size, FORWARD_CHUNK)  # values and gradients; or values when it is tested
     memory = BYTES_PER_PARAMETER * parameters + 4 * saved * at_once + images * pixels
@@ -64,18 +64,17 @@ def estimate(config: StudentConfig, data: DataInfo, images: int, teacher_macs: i
     return Estimate(parameters, memory, macs / MACS_PER_SECOND + steps * STEP_SECONDS)
 
 
-def _count_saved(classifier: Classifier, data: DataInfo) -> int:
-    """Values that a forward pass of an image keeps for the backward pass, the weights aside."""
-    weights = {id(parameter) for parameter in classifier.parameters()}
+def _count_saved(classifier: Classifier, data: DataInfo, images: int) -> int:
+    """Values that a forward pass keeps for the backward pass, weights among them."""
     count = 0
 
     def pack(tensor: Tensor) -> Tensor:
         nonlocal count
-        count += 0 if id(tensor) in weights else tensor.numel()
+        count += tensor.numel()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        classifier(torch.empty(1, *data.shape, device="meta"))
+        classifier(torch.empty(images, *data.shape, device="meta"))
     return count
 
 

@@ -101,9 +101,7 @@ def choose_student(networks: dict[Role, Checkpoint], fits: Callable[[DataInfo], 
     Where the file of the chosen one has vanished or is damaged, a line says so and the pair's student is used.
     """
     own = networks[Role.student].path
-    students = {own: "The one that is loaded"} | {
-        run.output: run.name for run in runs().students() if fits(run.data)
-    }
+    students = {own: "The one that is loaded"} | {run.output: run.name for run in runs().students() if fits(run.data)}
     # What a widget holds is forgotten while another page is shown; this is not.
     kept = st.session_state.get("student", own)
     if len(students) == 1:

@@ -19,9 +19,12 @@ COMMAND = [sys.executable, "-c", "from kd_cli.app import worker; worker.main()"]
 
 _started: "weakref.WeakSet[Process]" = weakref.WeakSet()
 
+_ending = threading.Event()
+
 
 def end_all() -> None:
-    """End all workers at once: the server ends."""
+    """End all workers at once, and those that start from now on: the server ends."""
+    _ending.set()
     for process in list(_started):
         process.kill()
 
@@ -48,6 +51,8 @@ class Process:
             start_new_session=True,
         )
         _started.add(self)
+        if _ending.is_set():
+            self.kill()
         self._say(base64.b64encode(pickle.dumps(work)).decode())
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

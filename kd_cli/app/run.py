@@ -7,6 +7,7 @@ import atexit
 import itertools
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Progressed, Trained
-from kd_cli.app.limits import MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS
+from kd_cli.app.limits import DISCONNECTED_SECONDS, MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS
 from kd_cli.app.process import Process
 from kd_cli.app.visitor import is_here
 from kd_cli.app.worker import Work, train
@@ -25,6 +26,10 @@ from kd_cli.data.dataset import DataInfo
 
 Launch = Callable[[Work, Callable[[Event], None]], Process]
 """Starts a worker for some work; it hands over its events."""
+
+
+LOOK_SECONDS = 0.5
+"""Between two looks at whether a run's visitor is still here."""
 
 
 class Run:
@@ -65,13 +70,18 @@ class Run:
         """Whether nothing more is to come."""
         return self._ended.is_set()
 
-    def carry_out(self, launch: Launch = Process) -> None:
-        """Train, and wait for the end: of the run, or of its time."""
+    def carry_out(self, launch: Launch = Process, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Train, and wait for the end of the run, or of its time. If nobody wants it, it stops after its epoch."""
         with self._lock:
             if not self.cancelled:
                 self._process = launch(partial(train, self.config, self.output), self._hear)
         if self._process:
-            self._process.wait(self.seconds)
+            begin = wanted = time.monotonic()
+            while self._process.running and (now := time.monotonic()) < begin + self.seconds:
+                wanted = now if is_wanted() else wanted
+                if now > wanted + DISCONNECTED_SECONDS and not self.stopping:
+                    self.stop()
+                self._process.wait(min(LOOK_SECONDS, self.seconds))
             if self._process.running:
                 minutes = max(1, round(self.seconds / 60))
                 self._process.kill()
@@ -179,10 +189,14 @@ class Runs:
                     return
                 run = self.unfinished()[0]
             if self._is_here(run.owner):
-                run.carry_out(self._launch)
+                run.carry_out(self._launch, partial(self._is_wanted, run))
             else:
                 run.give_up("its visitor has left")
             self._forget_old()
+
+    def _is_wanted(self, run: Run) -> bool:
+        """Whether the visitor is here, or nobody else waits."""
+        return self._is_here(run.owner) or len(self.unfinished()) == 1
 
     def _forget_old(self) -> None:
         """Bound what is kept: students take disk, curves take memory."""

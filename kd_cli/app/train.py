@@ -5,20 +5,21 @@ The page asks for what ``kd distill`` asks for. Its batches are as large as that
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import streamlit as st
 
 from kd_cli.app import curves, draw, loaded, markup
-from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS
+from kd_cli.app.bounds import require_modest
+from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS, MAX_RUN_MINUTES, MAX_STUDENTS
 from kd_cli.app.navigation import Page
-from kd_cli.app.run import Run, require_modest, runs
-from kd_cli.app.visitor import current_visitor, is_here
+from kd_cli.app.run import Run, runs
+from kd_cli.app.visitor import current_visitor
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import TrainingResult
-from kd_cli.config import MAX_SEED, Role, RunConfig, TrainingConfig
-from kd_cli.data.dataset import DataInfo
+from kd_cli.config import MAX_SEED, KdError, Role, RunConfig, TrainingConfig
+from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.distillation.methods import METHODS, MethodConfig
+from kd_cli.networks.checkpoint import Checkpoint
 from kd_cli.networks.spec import parse_spec
 from kd_cli.report.tables import counted
 from kd_cli.report.training import accuracy_in_words
@@ -41,23 +42,35 @@ def show() -> None:
     with loaded.failures_shown():
         dataset, networks = loaded.for_testing()
     st.html(
-        f"<p>This page does what <code>kd distill</code> does, on {dataset.info.name}: it trains a new student "
-        f"with the teacher. A student has up to {MAX_PARAMETERS:,} parameters, a run up to {MAX_EPOCHS} epochs. Only "
-        "one run goes on at a time. The server keeps the students until it ends.</p>"
+        f"<p>This page does what <code>kd distill</code> does, on {markup.escape(dataset.info.name)}: it trains a new "
+        f"student with the teacher. A run may have up to {MAX_PARAMETERS:,} parameters, {MAX_EPOCHS} epochs, and an "
+        f"estimate of {MAX_RUN_MINUTES} min. One run goes on at a time, the others wait. The server keeps the latest "
+        f"{MAX_STUDENTS} students until it ends.</p>"
     )
-    configure = _ask()
-    run = runs().latest
-    busy = run is not None and run.running
-    if st.button("Start", disabled=busy):
-        with loaded.failures_shown():
-            _start(configure, dataset.info)
-        st.rerun()
-    if run:
-        if busy:
-            st.fragment(_watch, run_every=REFRESH)(run)
-        else:
-            _show_outcome(run)
+    me = current_visitor()
+    above, asking = st.container(), st.container()
+    with asking:
+        configure = _ask()
+        refused = None
+        if st.button("Start"):
+            try:
+                _start(configure, dataset.info, networks[Role.teacher])
+            except KdError as error:
+                refused = loaded.in_page_words(str(error))
+    with above:
+        if refused:
+            st.error(markup.as_markdown(refused))
+        unfinished = runs().unfinished()
+        if unfinished:
+            st.fragment(_watch, run_every=REFRESH)(me, _mine(unfinished, me))
+        latest = runs().latest_of(me)
+        if latest:
+            _show_outcome(latest, dataset)
     st.html(markup.sources([networks[Role.teacher]]))
+
+
+def _mine(unfinished: list[Run], me: str) -> list[Run]:
+    return [run for run in unfinished if run.owner == me]
 
 
 def _ask() -> Configure:
@@ -98,65 +111,100 @@ def _describe(method: str) -> str:
     return f"{method}: {METHODS[method].short}"
 
 
-def _start(configure: Configure, data: DataInfo) -> None:
-    """Start a run.
+def _start(configure: Configure, data: DataInfo, teacher: Checkpoint) -> None:
+    """Put a run into the queue.
 
     Raises:
-        KdError: what the visitor asks for cannot be, is more than this page trains, or has to wait.
+        KdError: what the visitor asks for cannot be, or is more than this page trains.
     """
     config = configure(data.name)
-    require_modest(config, data)
+    images = loaded.count_training_images(config.data)
+    macs = 0 if config.method.is_baseline else teacher.classifier.macs
+    found = require_modest(config, data, images, macs)
     name = f"{config.architecture} on {data.name}, {config.method}, {counted(config.training.epochs, 'epoch')}"
-    runs().start(name, config, current_visitor())
+    runs().add(name, config, data, current_visitor(), found.allowed_seconds)
 
 
-def _watch(run: Run) -> None:
-    """How far a run is. Runs by itself, again and again, while that goes on."""
-    if not run.running:
+def _watch(me: str, mine: list[Run]) -> None:
+    """The queue, and how far the visitor's runs are. Runs by itself, again and again, while there are any."""
+    unfinished = runs().unfinished()
+    if _mine(unfinished, me) != mine or not unfinished:
         st.rerun()  # the whole page: a button in here could be gone before its click arrives
-    st.html(markup.heading(f"Run {run.name}"))
+    st.html(_describe_queue(unfinished, me))
+    for run in mine:
+        if run.running:
+            _show_progress(run)
+        elif st.button("Take out of the queue", key=f"cancel {run.name}"):
+            run.cancel()
+            st.rerun()
+
+
+def _describe_queue(unfinished: list[Run], me: str) -> str:
+    """Whose run goes on, and which wait, in their order."""
+    entries = []
+    for place, run in enumerate(unfinished):
+        whose = "yours" if run.owner == me else "another visitor's"
+        state = "goes on now" if run.running else "starts next" if place == 0 else f"number {place} of those that wait"
+        entries.append(f"<li>Run {markup.escape(run.name)} ({whose}): {state}</li>")
+    return f'<ul class="kd-queue">{"".join(entries)}</ul>'
+
+
+def _show_progress(run: Run) -> None:
+    """How far the visitor's own run is, and the way to stop it."""
     if run.total_steps:
         state = "Stopping after this epoch" if run.stopping else "Training"
         st.progress(run.step / run.total_steps, f"{state}: step {run.step:,} of {run.total_steps:,}")
     else:
         st.progress(0.0, "Starting: the teacher's outputs for all training images are computed")
-    _offer_to_stop(run)
-    curves.show(run)
-
-
-def _offer_to_stop(run: Run) -> None:
-    """Buttons for the visitor who started the run; for others too once that visitor has left."""
-    if run.owner != current_visitor():
-        if is_here(run.owner):
-            st.info("Another visitor started this run. You can start yours when it has ended.")
-            return
-        st.info("The visitor who started this run has left. You can wait until it has ended, or stop it.")
     if not run.stopping and st.button("Stop after this epoch"):
         run.stop()
         st.rerun(scope="fragment")
     if run.stopping and st.button("Stop now, and keep nothing"):
-        run.kill()
+        run.cancel()
+    curves.show(run)
 
 
-def _show_outcome(run: Run) -> None:
+def _show_outcome(run: Run, dataset: Dataset) -> None:
     """What came of a run that has ended."""
     st.html(markup.heading(f"Run {run.name}"))
-    curves.show(run)
-    if run.error:
-        st.error(markup.as_markdown(run.error))
     if run.result:
-        _show_result(run.result)
+        _show_result(run, run.result, dataset)
+    elif run.cancelled:
+        st.info("You stopped this run. Nothing was kept.")
+    elif run.error:
+        st.error(markup.as_markdown(loaded.in_page_words(run.error)))
+    curves.show(run)
 
 
-def _show_result(result: TrainingResult) -> None:
-    epochs = counted(result.epochs, "epoch")
-    st.success(f"{accuracy_in_words(result)} after {epochs} and {result.train_seconds:.1f} s.")
-    path = Path(result.checkpoint)
-    if path.exists():
-        st.download_button("Download the checkpoint", path.read_bytes(), path.name, "application/octet-stream")
-    if st.button("Try it on the page Draw"):
-        st.session_state["student"] = path
+def _show_result(run: Run, result: TrainingResult, dataset: Dataset) -> None:
+    whole = run.config.training.epochs
+    stopped = result.epochs < whole
+    after = (
+        f"Stopped after {result.epochs} of {counted(whole, 'epoch')}" if stopped else counted(result.epochs, "epoch")
+    )
+    text = f"{accuracy_in_words(result)}. {after}, {result.train_seconds:.1f} s."
+    if result.accuracy <= chance(dataset):
+        st.warning(f"{text} This is no better than chance: use another learning rate, or more epochs.")
+    elif stopped:
+        st.info(text)
+    else:
+        st.success(text)
+    try:
+        content = run.output.read_bytes()
+    except OSError:
+        st.warning("The student's file is gone. Train it again to use it.")
+        return
+    left, right, _ = st.columns([1, 1, 2])
+    left.download_button("Download the checkpoint", content, run.output.name, "application/octet-stream")
+    if right.button("Try it on the page Draw"):
+        st.session_state["student"] = run.output
         st.switch_page(draw.PAGE.as_entry())
+
+
+def chance(dataset: Dataset) -> float:
+    """The accuracy of naming the most frequent class of the test images every time."""
+    labels = dataset.test.labels
+    return labels.bincount().max().item() / len(labels)
 
 
 PAGE = Page(show, "Train", "model_training")

@@ -227,14 +227,14 @@ def test_a_training_is_started_and_stopped_and_its_student_predicts_a_drawing(pa
     page.get_by_role("button", name="Start").click()
     page.get_by_text(re.compile("Training: step [1-9]")).wait_for()
     page.get_by_role("button", name="Stop after this epoch").click()
-    page.get_by_text(re.compile(r"Test accuracy \d+\.\d+% .* after \d+ epochs? ")).wait_for()
+    page.get_by_text(re.compile(r"Test accuracy \d+\.\d+% .*Stopped after \d+ of 30 epochs")).wait_for()
     page.get_by_role("button", name="Try it").click()
     page.get_by_text("student-1.safetensors").wait_for()
     draw_digit(page, strokes.DRAWN[8][1])
     assert read_predictions(page)[0] == 7
 
 
-def test_only_the_visitor_who_started_a_run_may_stop_it_until_that_visitor_leaves(
+def test_runs_wait_for_their_turn_and_only_their_visitors_stop_them(
     server: tuple[str, Any], chromium: Any, page: Any
 ) -> None:
     go_to(page, "Train")
@@ -244,15 +244,17 @@ def test_only_the_visitor_who_started_a_run_may_stop_it_until_that_visitor_leave
         owner.get_by_label("Epochs").press("Enter")
         owner.get_by_role("button", name="Start").click()
         owner.get_by_role("button", name="Stop after this epoch").wait_for()
-        go_to(page, "Draw")
-        go_to(page, "Train")
-        page.get_by_text("Another visitor started this run").wait_for()
+        page.get_by_role("button", name="Start").click()
+        page.get_by_text("(another visitor's): goes on now").wait_for()
+        page.get_by_text("(yours): number 1 of those that wait").wait_for()
         assert page.get_by_role("button", name="Stop").count() == 0
-        assert page.get_by_role("button", name="Start").is_disabled()
-    page.get_by_text("has left").wait_for()
+        owner.get_by_role("button", name="Stop after this epoch").click()
+        owner.get_by_role("button", name="Stop now, and keep nothing").click()
+        owner.get_by_text("You stopped this run").wait_for()
+    page.get_by_text("(yours): goes on now").wait_for()
     page.get_by_role("button", name="Stop after this epoch").click()
     page.get_by_role("button", name="Stop now, and keep nothing").click()
-    page.get_by_text("nothing was kept").wait_for()
+    page.get_by_text("You stopped this run").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,13 +4,73 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 from kd_cli.app import compare, loaded
 from kd_cli.app.events import Measured
+from kd_cli.config import Role
+from kd_cli.data.dataset import DataInfo
+from kd_cli.networks.checkpoint import checkpoint_path, find_checkpoint, load_checkpoint
 from tests.app.conftest import Visit
 from tests.app.images import html, plain
 from tests.conftest import CommandLine
 from tests.report.results import benchmark_result
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Let a run have written its student there."""
+    data = load("digits")
+    run = Mock(output=path, data=data)
+    run.name = "1: a small one"
+    monkeypatch.setattr(loaded, "runs", lambda: Mock(students=lambda: [run]))
+
+
+def load(dataset: str) -> DataInfo:
+    """What networks know of a data set."""
+    path = find_checkpoint(Path("nowhere"), dataset, Role.student)
+    return load_checkpoint(path, torch.device("cpu")).metadata.data
+
+
+@pytest.mark.parametrize("damage", ["vanished", "damaged"])
+@pytest.mark.parametrize("name", ["compare", "samples", "draw", "upload"])
+def test_a_student_whose_file_vanished_or_is_damaged_is_a_line_and_disables_no_page(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
+) -> None:
+    path = tmp_path / "student-1.safetensors"
+    if damage == "damaged":
+        path.write_bytes(b"damaged")
+    offer(monkeypatch, path)
+    monkeypatch.setattr(compare, "carry_out", lambda *arguments: Measured(benchmark_result()))
+    page = visit(name)
+    page.selectbox[0].select(path).run()
+    assert "gone or damaged" in plain(page.warning[0])
+    assert not page.error
+    assert "digits/student.safetensors" in html(page)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_damaged_network_of_ones_own_is_a_line_and_the_shipped_one_is_used(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    own = checkpoint_path(tmp_path, "digits", role)
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"damaged")
+    monkeypatch.setenv("KD_MODELS_DIR", str(tmp_path))
+    page = visit("samples")
+    assert f"The {role.value} that ships with kd is used instead" in plain(page.warning[0])
+    assert str(own) not in html(page)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("--lr 0: use a number above 0", "learning rate 0: use a number above 0"),
+        ("needs labels: use --train-fraction 1", "needs labels: use train fraction 1"),
+        ("run kd train-teacher --dataset kmnist", "run kd train-teacher --dataset kmnist"),
+    ],
+)
+def test_errors_have_the_pages_words(message: str, shown: str) -> None:
+    assert loaded.in_page_words(message) == shown
 
 
 @pytest.mark.parametrize("name", ["compare", "samples"])
@@ -19,7 +79,7 @@ def test_a_student_that_was_trained_on_the_page_can_be_chosen(
 ) -> None:
     path = tmp_path / "student-1.safetensors"
     assert kd("distill", "--dataset", "digits", "--student", "mlp-8", "--epochs", 1, "--output", path)[0] == 0
-    monkeypatch.setattr(loaded, "runs", lambda: Mock(students=lambda: {path: "1: a small one"}))
+    offer(monkeypatch, path)
     monkeypatch.setattr(compare, "carry_out", lambda *arguments: Measured(benchmark_result()))
     page = visit(name)
     assert str(path) not in html(page)

@@ -1,5 +1,6 @@
 """Training runs that visitors start."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,14 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from kd_cli.app.limits import MAX_EPOCHS
-from kd_cli.app.run import Run, Runs, require_modest
+from kd_cli.app import run as run_module
+from kd_cli.app.events import Event, Trained
+from kd_cli.app.limits import MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS
+from kd_cli.app.run import Run, Runs
+from kd_cli.app.worker import Work
 from kd_cli.commands.job import StudentConfig
 from kd_cli.config import DataConfig, KdError, RunConfig, TrainingConfig
-from kd_cli.data.dataset import Dataset
+from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.distillation.methods import MethodConfig
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.networks.spec import parse_spec
+from tests.report.results import training_result
 
 ENDLESS = 100_000
 """Epochs of a run that does not end by itself."""
@@ -41,21 +46,23 @@ Student = Callable[..., StudentConfig]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[StudentConfig], Run]]:
+def start(tmp_path: Path, tiny: Dataset) -> Iterator[Callable[..., Run]]:
     """Start a run; none goes on after the test."""
     started: list[Run] = []
 
-    def begin(config: StudentConfig) -> Run:
-        started.append(Run("test", config, tmp_path / "student.safetensors", "visitor"))
-        return started[-1]
+    def begin(config: StudentConfig, seconds: float = 600.0) -> Run:
+        run = Run("test", config, tiny.info, tmp_path / "student.safetensors", "visitor", seconds)
+        started.append(run)
+        threading.Thread(target=run.carry_out, daemon=True).start()
+        return run
 
     yield begin
     for run in started:
-        run.kill()
+        run.cancel()
         run.wait(60)
 
 
-Start = Callable[[StudentConfig], Run]
+Start = Callable[..., Run]
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -89,13 +96,13 @@ def test_a_stopped_run_keeps_what_was_learnt_in_whole_epochs(student: Student, s
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_checkpoint(student: Student, start: Start, tmp_path: Path) -> None:
+def test_a_cancelled_run_leaves_no_checkpoint(student: Student, start: Start, tmp_path: Path) -> None:
     run = start(student(epochs=ENDLESS))
     wait_until(lambda: bool(run.tests))
-    run.kill()
+    run.cancel()
     run.wait(60)
     assert run.result is None
-    assert run.error
+    assert run.error is None  # it is what the visitor wanted
     assert not (tmp_path / "student.safetensors").exists()
 
 
@@ -116,33 +123,133 @@ def test_a_run_that_diverges_gets_advice_that_a_visitor_can_follow(student: Stud
     assert "--" not in run.error
 
 
-def test_only_one_run_goes_on_at_a_time(student: Student) -> None:
-    runs = Runs()
-    first = runs.start("first", student(epochs=ENDLESS), "one visitor")
-    try:
-        with pytest.raises(KdError, match="a run is going on"):
-            runs.start("second", student(), "another visitor")
-        assert runs.latest is first
-    finally:
-        first.kill()
-        first.wait(60)
-    assert runs.students() == {}
+def test_a_run_that_exceeds_its_time_is_ended_with_a_line(student: Student, start: Start) -> None:
+    run = start(student(epochs=ENDLESS), seconds=1.0)
+    run.wait(60)
+    assert run.result is None
+    assert run.error == "ended after 1 min, the longest that it may take; nothing was kept"
 
 
-def test_a_run_within_the_bounds_is_accepted(tiny: Dataset, student: Student) -> None:
-    require_modest(student("mlp-2048-1024", epochs=MAX_EPOCHS), tiny.info)
+class FakeProcess:
+    """A worker that does nothing until it is ended or finished."""
+
+    def __init__(self, work: Work, hear: Callable[[Event], None]) -> None:
+        self.hear = hear
+        self.over = threading.Event()
+
+    @property
+    def running(self) -> bool:
+        return not self.over.is_set()
+
+    def wait(self, seconds: float) -> None:
+        self.over.wait(seconds)
+
+    def stop(self) -> None:
+        self.finish()
+
+    def kill(self) -> None:
+        self.over.set()
+
+    def finish(self) -> None:
+        self.hear(Trained(training_result()))
+        self.over.set()
 
 
-@pytest.mark.parametrize(
-    ("architecture", "epochs", "bound"),
-    [
-        ("mlp-2048-2048", 1, "up to 5,000,000"),
-        ("mlp-65536-65536-65536", 1, "up to 5,000,000"),
-        ("mlp-16", MAX_EPOCHS + 1, f"up to {MAX_EPOCHS} epochs"),
-    ],
-)
-def test_a_run_that_would_keep_the_server_busy_for_long_is_refused(
-    tiny: Dataset, student: Student, architecture: str, epochs: int, bound: str
+class Queue:
+    """The runs of a server with fake workers, and its visitors."""
+
+    def __init__(self, student: Student, data: DataInfo) -> None:
+        self.student, self.data = student, data
+        self.processes: list[FakeProcess] = []
+        self.gone: set[str] = set()
+        self.runs = Runs(self._launch, lambda visitor: visitor not in self.gone)  # type: ignore[arg-type]
+
+    def _launch(self, work: Work, hear: Callable[[Event], None]) -> FakeProcess:
+        self.processes.append(FakeProcess(work, hear))
+        return self.processes[-1]
+
+    def add(self, owner: str) -> Run:
+        return self.runs.add("test", self.student(), self.data, owner)
+
+    def finish(self, run: Run) -> None:
+        wait_until(lambda: run.running)
+        self.processes[-1].finish()
+        run.wait(60)
+
+
+@pytest.fixture
+def queue(student: Student, tiny: Dataset) -> Iterator[Queue]:
+    queue = Queue(student, tiny.info)
+    yield queue
+    queue.runs.close()
+
+
+def test_runs_wait_for_their_turn_and_none_is_lost(queue: Queue) -> None:
+    first, second, third = (queue.add(visitor) for visitor in ("a", "b", "c"))
+    wait_until(lambda: first.running)
+    assert queue.runs.unfinished() == [first, second, third]
+    assert not second.running
+    queue.finish(first)
+    queue.finish(second)
+    queue.finish(third)
+    assert [run.result is not None for run in (first, second, third)] == [True] * 3
+    assert queue.runs.unfinished() == []
+    assert queue.runs.students() == [third, second, first]
+
+
+def test_a_run_that_waits_can_be_taken_out(queue: Queue) -> None:
+    first, second, third = (queue.add(visitor) for visitor in ("a", "b", "c"))
+    second.cancel()
+    assert queue.runs.unfinished() == [first, third]
+    queue.finish(first)
+    queue.finish(third)
+    assert len(queue.processes) == 2
+    assert queue.runs.latest_of("b") is second
+
+
+def test_a_waiting_run_whose_visitor_has_left_is_passed_over(queue: Queue) -> None:
+    first, second, third = (queue.add(visitor) for visitor in ("a", "b", "c"))
+    wait_until(lambda: first.running)
+    queue.gone = {"a", "b"}
+    queue.finish(first)  # it had begun
+    queue.finish(third)
+    assert second.ended
+    assert second.result is None
+
+
+def test_a_run_whose_visitor_has_left_stops_after_its_epoch_once_others_wait(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(KdError, match=bound):
-        require_modest(student(architecture, epochs=epochs), tiny.info)
+    monkeypatch.setattr(run_module, "DISCONNECTED_SECONDS", 0)
+    left = queue.add("a")
+    wait_until(lambda: left.running)
+    queue.gone = {"a"}
+    time.sleep(3 * run_module.LOOK_SECONDS)
+    assert not left.stopping  # it is in nobody's way
+    waiting = queue.add("b")
+    wait_until(lambda: waiting.running)
+    assert left.stopping
+    assert left.result is not None
+
+
+def test_a_visitor_has_few_runs_in_the_queue(queue: Queue) -> None:
+    for _ in range(MAX_OWN_RUNS):
+        queue.add("a")
+    with pytest.raises(KdError, match="of yours are not done yet"):
+        queue.add("a")
+    queue.add("b")
+
+
+def test_the_queue_is_bounded(queue: Queue) -> None:
+    for number in range(MAX_RUNS):
+        queue.add(str(number))
+    with pytest.raises(KdError, match="the most that this page takes"):
+        queue.add("one more")
+
+
+def test_the_latest_students_are_kept(queue: Queue) -> None:
+    runs = [queue.add(str(number)) for number in range(MAX_STUDENTS + 2)]
+    for run in runs:
+        queue.finish(run)
+    wait_until(lambda: len(queue.runs.students()) == MAX_STUDENTS)
+    assert queue.runs.students()[0] is runs[-1]

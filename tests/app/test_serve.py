@@ -1,16 +1,21 @@
 """The server of ``kd app``, as it meets the network."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from kd_cli.app.addresses import where_to_open
 from tests.app import browser
-from tests.conftest import CommandLine
+from tests.app.test_process import is_alive, wait_until
+from tests.conftest import ROOT, CommandLine
 
 HOSTILE = """
 [server]
@@ -161,6 +166,12 @@ def test_the_server_listens_on_the_loopback_address_alone(observed: Observed) ->
     assert not observed.other_address
 
 
+def free_port() -> int:
+    with socket.create_server(("localhost", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def test_usage_statistics_are_off(observed: Observed) -> None:
     assert "usage statistics" not in observed.log
 
@@ -179,3 +190,41 @@ def test_the_address_that_is_printed_can_be_opened(host: str, shown: str) -> Non
     assert address == shown
     assert others is None or "0.0.0.0" not in others
     assert (others is None) == (host != "0.0.0.0")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP"])
+def test_a_server_that_is_ended_leaves_neither_processes_nor_files(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal_name: str
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script = f"""
+import sys, threading, time
+from kd_cli.app import process, run, serve
+from kd_cli.cli import main
+from tests.app import work
+
+def begin():
+    time.sleep(1)
+    run.runs()
+    worker = process.Process(work.wait_for_stop, print)
+    print(worker._process.pid, flush=True)
+    worker.wait(60)  # as a page does that waits for a measurement
+
+threading.Thread(target=begin).start()
+with open({str(tmp_path / "log")!r}, "w") as sys.stderr:
+    sys.exit(main(["app", "--no-browser", "--port", "{free_port()}", "--data-dir", {str(tmp_path)!r}]))
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        worker = int(server.stdout.readline())
+        wait_until(lambda: "the page is at" in (tmp_path / "log").read_text())
+        assert list(scratch.glob("kd-app-*"))
+        server.send_signal(signal.Signals[signal_name])
+        assert server.wait(20) == 130
+    wait_until(lambda: not is_alive(worker))
+    assert list(scratch.glob("kd-app-*")) == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,20 +10,29 @@ import pytest
 
 from kd_cli.app import train
 from kd_cli.app.events import Evaluated, Progressed
+from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import TrainingResult
+from kd_cli.config import TrainingConfig
 from kd_cli.distillation.methods import METHODS, MethodConfig
+from kd_cli.networks.spec import parse_spec
 from tests.app.conftest import Visit
 from tests.app.images import html, plain
 from tests.report.results import training_result
+
+CONFIG = StudentConfig(parse_spec("mlp-8"), training=TrainingConfig(epochs=3))
 
 
 @dataclass
 class FakeRun:
     """A run without a process."""
 
+    config: StudentConfig = CONFIG
+    output: Path = Path("gone.safetensors")
     owner: str = "me"
     running: bool = True
+    ended: bool = False
     stopping: bool = False
+    cancelled: bool = False
     name: str = "1: mlp-8"
     total_steps: int = 100
     step: int = 50
@@ -31,20 +41,32 @@ class FakeRun:
     result: TrainingResult | None = None
     error: str | None = None
     stop: Mock = field(default_factory=Mock)
-    kill: Mock = field(default_factory=Mock)
+    cancel: Mock = field(default_factory=Mock)
 
 
-Watch = Callable[[FakeRun], Any]
+def ended(tmp_path: Path | None = None, **values: Any) -> FakeRun:
+    """A run of the visitor's that is over."""
+    output = Path("gone.safetensors")
+    if tmp_path:
+        output = tmp_path / "student.safetensors"
+        output.write_bytes(b"weights")
+    return FakeRun(output=output, running=False, ended=True, **values)
+
+
+Watch = Callable[..., Any]
 
 
 @pytest.fixture
 def watch(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> Watch:
-    """Open the page as the visitor "me" while a run is the latest one; only "me" and "other" are here."""
+    """Open the page as the visitor "me", among these runs."""
     monkeypatch.setattr(train, "current_visitor", lambda: "me")
-    monkeypatch.setattr(train, "is_here", lambda visitor: visitor in ("me", "other"))
 
-    def open_page(run: FakeRun) -> Any:
-        monkeypatch.setattr(train, "runs", lambda: Mock(latest=run, students=dict))
+    def open_page(*runs: FakeRun) -> Any:
+        latest = next((run for run in runs if run.ended and run.owner == "me"), None)
+        stand_in = Mock(students=list)
+        stand_in.unfinished = lambda: [run for run in runs if not run.ended]
+        stand_in.latest_of = lambda owner: latest
+        monkeypatch.setattr(train, "runs", lambda: stand_in)
         page = visit("train")
         assert not page.exception
         return page
@@ -52,46 +74,84 @@ def watch(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> Watch:
     return open_page
 
 
-def buttons(page: Any) -> list[str]:
-    return [button.label for button in page.button]
+def button(page: Any, label: str) -> Any:
+    (found,) = [each for each in page.button if each.label == label]
+    return found
+
+
+def labels(page: Any) -> set[str]:
+    return {each.label for each in page.button}
 
 
 def test_the_owner_of_a_run_may_stop_it(watch: Watch) -> None:
     run = FakeRun()
     page = watch(run)
-    assert buttons(page) == ["Start", "Stop after this epoch"]
-    page.button[1].click().run()
+    assert labels(page) == {"Start", "Stop after this epoch"}
+    button(page, "Stop after this epoch").click().run()
     run.stop.assert_called_once()
 
 
 def test_the_owner_of_a_run_that_is_stopping_may_end_it_at_once(watch: Watch) -> None:
     run = FakeRun(stopping=True)
-    page = watch(run)
-    page.button[1].click().run()
-    run.kill.assert_called_once()
+    button(watch(run), "Stop now, and keep nothing").click().run()
+    run.cancel.assert_called_once()
 
 
-def test_another_visitor_sees_whose_turn_it_is_and_no_way_to_stop_the_run(watch: Watch) -> None:
+def test_a_visitor_sees_the_queue_and_can_take_their_own_run_out(watch: Watch) -> None:
+    mine = FakeRun(running=False, name="2: mlp-16")
+    page = watch(FakeRun(owner="other"), mine, FakeRun(owner="third", running=False, name="3: cnn-8"))
+    shown = html(page)
+    assert "Run 1: mlp-8 (another visitor's): goes on now" in shown.replace("&#x27;", "'")
+    assert "Run 2: mlp-16 (yours): number 1 of those that wait" in shown
+    assert labels(page) == {"Start", "Take out of the queue"}
+    button(page, "Take out of the queue").click().run()
+    mine.cancel.assert_called_once()
+
+
+def test_nobody_stops_another_visitors_run_and_start_stays_open_to_all(watch: Watch) -> None:
     page = watch(FakeRun(owner="other"))
-    assert buttons(page) == ["Start"]
-    assert page.button[0].disabled
-    assert "Another visitor started this run" in page.info[0].value
+    assert labels(page) == {"Start"}
+    assert not button(page, "Start").disabled
 
 
-def test_a_run_whose_owner_has_left_may_be_stopped_knowingly(watch: Watch) -> None:
-    page = watch(FakeRun(owner="gone"))
-    assert "has left" in page.info[0].value
-    assert buttons(page) == ["Start", "Stop after this epoch"]
-
-
-def test_a_run_that_ended_shows_its_result_and_leaves_the_server_free(watch: Watch) -> None:
-    page = watch(FakeRun(running=False, result=training_result()))
+def test_a_run_that_ended_shows_its_result(watch: Watch, tmp_path: Path) -> None:
+    page = watch(ended(tmp_path, result=training_result(epochs=3)))
     assert "92.10%" in page.success[0].value
-    assert not page.button[0].disabled
+    assert "Try it on the page Draw" in labels(page)
+
+
+def test_the_outcome_stands_above_what_the_page_asks_for(watch: Watch, tmp_path: Path) -> None:
+    page = watch(ended(tmp_path, result=training_result(epochs=3)))
+    above, asking = [each for each in page.main.children.values() if each.type == "flex_container"][:2]
+    assert above.success
+    assert asking.button[0].label == "Start"
+
+
+def test_a_stopped_run_says_how_far_it_came(watch: Watch, tmp_path: Path) -> None:
+    page = watch(ended(tmp_path, result=training_result(epochs=2)))
+    assert "Stopped after 2 of 3 epochs" in page.info[0].value
+    assert not page.success
+
+
+def test_an_accuracy_at_chance_is_no_success(watch: Watch, tmp_path: Path) -> None:
+    page = watch(ended(tmp_path, result=training_result(epochs=3, accuracy=0.098)))
+    assert "no better than chance" in page.warning[0].value
+    assert not page.success
+
+
+def test_a_run_that_was_cancelled_is_no_error(watch: Watch) -> None:
+    page = watch(ended(cancelled=True))
+    assert "You stopped this run" in page.info[0].value
+    assert not page.error
+
+
+def test_a_student_whose_file_vanished_is_a_line(watch: Watch) -> None:
+    page = watch(ended(result=training_result(epochs=3)))
+    assert "file is gone" in page.warning[0].value
 
 
 def test_a_run_that_failed_says_why(watch: Watch) -> None:
-    assert plain(watch(FakeRun(running=False, error="no teacher")).error[0]) == "no teacher"
+    assert plain(watch(ended(error="no teacher")).error[0]) == "no teacher"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +159,7 @@ def test_a_run_that_failed_says_why(watch: Watch) -> None:
     [
         (lambda page: page.text_input[0].set_value("resnet-50"), "unknown architecture"),
         (lambda page: page.text_input[0].set_value("mlp-65536"), "up to 5,000,000"),
-        (lambda page: page.number_input(key="kd temperature").set_value(0.0), "--temperature 0"),
+        (lambda page: page.number_input(key="kd temperature").set_value(0.0), "temperature 0"),
     ],
     ids=["unknown student", "large student", "option out of bounds"],
 )
@@ -108,6 +168,7 @@ def test_what_cannot_be_or_is_too_much_does_not_start(visit: Visit, change: Call
     change(page).run()
     page.button[0].click().run()
     assert message in plain(page.error[0])
+    assert "--" not in plain(page.error[0])
     assert "Run 1" not in html(page)
 
 
@@ -117,12 +178,13 @@ def test_the_page_asks_for_the_options_of_the_method(
 ) -> None:
     """And starts what was asked for."""
     started = Mock()
-    monkeypatch.setattr(train, "runs", lambda: Mock(latest=None, start=started, students=dict))
+    stand_in = Mock(add=started, students=list, unfinished=list, latest_of=lambda owner: None)
+    monkeypatch.setattr(train, "runs", lambda: stand_in)
     page = visit("train")
     page.selectbox[0].select(method).run()
     page.button[0].click().run()
     assert not page.exception
-    _, config, _ = started.call_args.args
+    config = started.call_args.args[1]
     assert config.method == MethodConfig(method)
     assert config.data.dataset == "digits"
 

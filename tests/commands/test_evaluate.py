@@ -42,7 +42,7 @@ def test_accuracy_is_what_training_reported(
         assert (model.architecture, model.parameters) == (trained.architecture, trained.parameters)
         assert (model.method, model.shipped) == (trained.method, False)
         assert model.error_count == trained.error_count
-        assert model.accuracy == pytest.approx(trained.accuracy, abs=1e-12)
+        assert model.accuracy == trained.accuracy
 
 
 def test_confusion_and_per_class_accuracy_count_the_same_images(result: EvaluationResult) -> None:

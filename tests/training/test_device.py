@@ -1,6 +1,7 @@
 """Devices: which one is chosen, what it can hold, and how many threads work."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,7 +9,13 @@ import torch
 from kd_cli.config import DeviceName, KdError
 from kd_cli.training import device
 
-needs_two_threads = pytest.mark.skipif(torch.get_num_threads() == 1, reason="needs two threads")
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
@@ -101,21 +108,17 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(error: Exception) -> No
     assert not device.is_out_of_memory(error)
 
 
-@needs_two_threads
-@pytest.mark.parametrize(("macs", "alone"), [(1, True), (device.MACS_WORTH_SHARING, False)])
-def test_only_work_that_is_worth_sharing_is_shared_among_threads(macs: int, alone: bool) -> None:
-    before = torch.get_num_threads()
+@pytest.mark.parametrize(("macs", "threads"), [(1, 1), (device.MACS_WORTH_SHARING, 2)])
+def test_only_work_that_is_worth_sharing_is_shared_among_threads(two_threads: None, macs: int, threads: int) -> None:
     with device.threads_for(macs):
-        assert torch.get_num_threads() == (1 if alone else before)
-    assert torch.get_num_threads() == before
+        assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
 
 
-@needs_two_threads
-def test_threads_are_as_before_after_an_error() -> None:
-    before = torch.get_num_threads()
+def test_threads_are_as_before_after_an_error(two_threads: None) -> None:
     with pytest.raises(KeyboardInterrupt), device.threads_for(1):
         raise KeyboardInterrupt
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 2
 
 
 def test_same_convolutions_are_chosen_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
