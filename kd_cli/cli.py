@@ -145,10 +145,12 @@ def compare(
     from kd_cli.files import require_output
     from kd_cli.report import plots, plots_comparison
     from kd_cli.report.comparison import is_our_csv, print_comparison, write_csv
+    from kd_cli.training.device import keep_freed_memory
 
     plots.require_ready(shown.plot, shown.force, teachers.teachers)
     if table.csv:
         require_output(table.csv, is_our_csv, teachers.teachers, shown.force)
+    keep_freed_memory()
     result = compare(comparison, teachers, labels, data, training, run)
     _show(result, print_comparison, shown.json)
     if table.csv:

@@ -110,7 +110,8 @@ def kd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     """Run a command in an empty folder: ``kd("evaluate", "--json")`` gives exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KD_DATA_DIR", str(DATA_DIR))
-    monkeypatch.delenv("KD_MODELS_DIR", raising=False)
+    for name in ("KD_MODELS_DIR", "KD_RESULTS_DIR", "KD_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = main([str(argument) for argument in arguments])

@@ -75,7 +75,11 @@ def make_folder(folder: Path) -> None:
     for name in ("pics/no image.png", "read-only.txt"):
         (folder / name).write_text("text\n")
     (folder / "read-only.txt").chmod(0o444)
-    for name, target in {"link.md": "important.md", "link.png": "plot.png", "link.safetensors": "teacher.safetensors"}.items():
+    for name, target in {
+        "link.md": "important.md",
+        "link.png": "plot.png",
+        "link.safetensors": "teacher.safetensors",
+    }.items():
         (folder / name).symlink_to(target)
     os.mkfifo(folder / "pipe")
     torch.manual_seed(0)
@@ -279,7 +283,10 @@ class Answer:
 
 def run_command(folder: Path, args: Args, fault: Fault | None = None) -> Answer:
     """Run a command in this process as the program would run it; its input is an image."""
-    stdout, stderr = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    stdout, stderr = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8"),
+        io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace"),
+    )
     stdin = io.TextIOWrapper(io.BytesIO((folder / "pics" / "7.png").read_bytes()))
     faults = Faults(fault or Fault("interrupt", "step", sys.maxsize), folder)
     before, terminate = Path.cwd(), signal.getsignal(signal.SIGTERM)
@@ -320,7 +327,9 @@ def _time_limit() -> Iterator[None]:
 
 
 KEPT = re.compile(r"(?P<state>[^;]+) keeps (?P<done>\d+) of (?P<all>\d+) epochs: repeat the command with --resume")
-KEPT_RUNS = re.compile(r"; (?P<folder>.+) keeps (?P<done>\d+) of (?P<all>\d+) runs: repeat the command(?P<fresh> without --fresh)?")
+KEPT_RUNS = re.compile(
+    r"; (?P<folder>.+) keeps (?P<done>\d+) of (?P<all>\d+) runs: repeat the command(?P<fresh> without --fresh)?"
+)
 SMALLER = re.compile(r"(--resume and|start again with) a smaller --lr, e\.g\. --lr (?P<lr>\S+)")
 REJECTED = re.compile(r"kept as (?P<file>.+), and not as ")
 REFUSED = ("the training loss rose", "no better than chance")
@@ -359,7 +368,11 @@ class Check:
 
     def _is_allowed(self, name: str) -> None:
         if name in OURS and name in self.before:
-            outputs = [each for each in self._values("--output") if os.path.realpath(self.folder / each) == str((self.folder / name).resolve())]
+            outputs = [
+                each
+                for each in self._values("--output")
+                if os.path.realpath(self.folder / each) == str((self.folder / name).resolve())
+            ]
             assert any(f"replacing {output}, " in self.answer.stderr for output in outputs), name
         if name not in self.after:
             assert name.endswith((".resume", ".tmp")), f"{name} is gone"
@@ -517,8 +530,20 @@ def command(*words: Words) -> Words:
 DIGITS = ("--dataset", "digits")
 TARGETS = ("--output", "--csv", "--plot", "--save-preprocessed", "--models-dir", "--results-dir")
 WRONG: list[Args] = [
-    *(("--epochs", "0"), ("--lr", "nan"), ("--batch-size", str(10**21)), ("--schedule", "warm"), ("--dataset", "digit")),
-    *(("--device", "cuda"), ("--colour\x1b[31m",), ("--ensemble", str(10**9)), ("--seeds", str(10**9)), ("--jobs", "0")),
+    *(
+        ("--epochs", "0"),
+        ("--lr", "nan"),
+        ("--batch-size", str(10**21)),
+        ("--schedule", "warm"),
+        ("--dataset", "digit"),
+    ),
+    *(
+        ("--device", "cuda"),
+        ("--colour\x1b[31m",),
+        ("--ensemble", str(10**9)),
+        ("--seeds", str(10**9)),
+        ("--jobs", "0"),
+    ),
     *(("--method", "kdd"), ("--student", "mlp128"), ("--arch", "mlp-65536-65536"), ("--alpha", "2"), ("extra\x1b",)),
     *(("--train-fraction", "0"), ("--models-dir", "important.md"), ("--", "-", ""), ("--help",)),
 ]
@@ -575,7 +600,12 @@ COMPARISON = some(
 EVALUATION = some(2, DIGITS, CHECKPOINTS.map(lambda path: (path,)))
 PREDICTION = some(
     3,
-    *(one("--save-preprocessed", FOLDERS), one("--csv", TABLES), one("--teacher", CHECKPOINTS), ("--labels-from-name",)),
+    *(
+        one("--save-preprocessed", FOLDERS),
+        one("--csv", TABLES),
+        one("--teacher", CHECKPOINTS),
+        ("--labels-from-name",),
+    ),
     *(one("--student", CHECKPOINTS), ("--top", "1000"), ("--show",), ("--csv", "-"), ("--json",), DIGITS),
 )
 

@@ -72,7 +72,8 @@ def compare(
             store.unusable[0],
             len(store.unusable),
         )
-    outcomes, count = _collect(runs, kept, store, _count_workers(comparison.jobs, job), make_executor)
+    workers = _count_workers(comparison.jobs, job)
+    outcomes, count = _collect(runs, kept, store, workers, make_executor, comparison.fresh)
     return ComparisonResult(
         dataset=job.dataset.info.name,
         device=kind,
@@ -129,7 +130,12 @@ def _compare_with_baseline(cell: Cell, measures: dict[Cell, dict[int, RunMeasure
 
 
 def _collect(
-    runs: Sequence[Run], kept: dict[Run, RunMeasures], store: RunStore, workers: int, make_executor: MakeExecutor
+    runs: Sequence[Run],
+    kept: dict[Run, RunMeasures],
+    store: RunStore,
+    workers: int,
+    make_executor: MakeExecutor,
+    fresh: bool,
 ) -> tuple[Outcomes, RunCount]:
     """The outcomes of all runs; those that are not kept already are carried out."""
     outcomes = {run: RunOutcome(measures) for run, measures in kept.items()}
@@ -147,8 +153,9 @@ def _collect(
                 bar.update(1)
     except KeyboardInterrupt as error:
         done = sum(outcome.error is None for outcome in outcomes.values())
+        again = "repeat the command without --fresh" if fresh else "repeat the command"
         raise RunStoppedError(
-            f"stopped; {store.folder} keeps {done} of {len(runs)} runs: repeat the command to go on from there"
+            f"stopped; {store.folder} keeps {done} of {len(runs)} runs: {again} to go on from there"
         ) from error
     finally:
         forget_worker()

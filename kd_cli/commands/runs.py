@@ -15,7 +15,6 @@ from kd_cli.config import KdError
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits
 from kd_cli.evaluation.quality import measure_quality
 from kd_cli.networks.classifier import compute_logits
-from kd_cli.training import device
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,6 @@ class Worker:
     """Data, teachers and their outputs, kept from one run to the next."""
 
     def __init__(self, common: StudentConfig) -> None:
-        device.keep_freed_memory()
         self.job = resolve_student(common)
         self.teacher_logits = self._test_logits(
             lambda pixels: average_logits([teacher.classifier for teacher in self.job.teachers], pixels, 1.0)

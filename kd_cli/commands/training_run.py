@@ -20,7 +20,7 @@ from kd_cli.networks.classifier import Classifier, compute_logits, count_paramet
 from kd_cli.training import device
 from kd_cli.training.callbacks import History, ProgressBar
 from kd_cli.training.loop import Callback, DivergedError, Training, fit
-from kd_cli.training.resume import SUFFIX, ResumeState
+from kd_cli.training.resume import SUFFIX, ResumeState, is_state
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ def run_job(
     require_checkpoint_output(job, path, force)
     history = History(lambda network: _test(network, job.dataset))
     state = ResumeState(path, job.identity(), history)
+    if not output.resume:  # else reading it says what is wrong
+        require_output(state.path, is_state, (), force)
     training = job.start()
     if output.resume:
         state.restore(training)
@@ -71,7 +73,7 @@ def run_job(
     try:
         fit(training, (history, state, *watching))
     except KeyboardInterrupt as error:
-        raise RunStoppedError(f"stopped; {_kept(state, job)}") from error
+        raise RunStoppedError(f"stopped; {_kept(state, job, ensemble)}") from error
     except DivergedError as error:
         state.mark_diverged()
         raise KdError(f"{error}; {_after_divergence(state, job, ensemble)}") from error
@@ -93,16 +95,13 @@ def run_job(
     )
     fault = None if force else _find_fault(training, history, job)
     if fault is not None:
-        rejected = path.with_name(f"{path.stem}.rejected.safetensors")
-        save_checkpoint(rejected, classifier.network, metadata)
+        rejected = _rejected_path(path)
+        _save(rejected, classifier, metadata, _kept(state, job, ensemble))
         state.remove()
         raise KdError(f"{fault}, or --force; kept as {rejected}, and not as {path}")
     if output.output is not None and is_checkpoint(path):
         log.warning("replacing %s, %s", path, _name_checkpoint(path))
-    try:
-        save_checkpoint(path, classifier.network, metadata)
-    except KdError as error:
-        raise KdError(f"{error}; {_kept(state, job)}") from error
+    _save(path, classifier, metadata, _kept(state, job, ensemble))
     if ensemble:
         state.keep(training)  # so that --resume need not train this member again
     kind, name = device.describe(job.dataset.device)
@@ -142,13 +141,27 @@ def require_checkpoint_output(job: Job, path: Path, force: bool) -> None:
     """
     if path.suffix == SUFFIX:
         raise ConfigError(f"--output {path}: {SUFFIX} files are states of interrupted runs; choose another name")
-    require_output(path, is_checkpoint, [teacher.path for teacher in job.teachers], force)
+    inputs = [teacher.path for teacher in job.teachers]
+    require_output(path, is_checkpoint, inputs, force)
+    require_output(_rejected_path(path), is_checkpoint, inputs, force)
+
+
+def _rejected_path(path: Path) -> Path:
+    """Where a network is saved that learnt nothing."""
+    return path.with_name(f"{path.stem}.rejected.safetensors")
+
+
+def _save(path: Path, classifier: Classifier, metadata: Metadata, kept: str) -> None:
+    try:
+        save_checkpoint(path, classifier.network, metadata)
+    except KdError as error:
+        raise KdError(f"{error}; {kept}") from error
 
 
 def _find_fault(training: Training, history: History, job: Job) -> str | None:
     """Why a network that was trained to the end is no result, and what to do; None if it is one."""
     last = history.epochs[-1]
-    if training.first_loss is not None and last.loss > MOST_LOSS_RISE * training.first_loss:
+    if training.first_loss is not None and last.loss > MOST_LOSS_RISE * abs(training.first_loss):
         return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}: use {_smaller_lr(job)}"
     labels = job.dataset.test.labels
     if last.accuracy <= labels.bincount().max().item() / len(labels):
@@ -159,18 +172,21 @@ def _find_fault(training: Training, history: History, job: Job) -> str | None:
 
 def _name_checkpoint(path: Path) -> str:
     """What is in a checkpoint that is about to be replaced."""
-    metadata = load_checkpoint(path, torch.device("cpu")).metadata
+    try:
+        metadata = load_checkpoint(path, torch.device("cpu")).metadata
+    except KdError:
+        return "a damaged checkpoint"
     return f"the {metadata.role.value} {metadata.architecture} on {metadata.data.name} ({metadata.accuracy:.2%})"
 
 
-def _kept(state: ResumeState, job: Job) -> str:
+def _kept(state: ResumeState, job: Job, ensemble: Membership | None) -> str:
     """What a run that ends early leaves behind, and how to go on."""
-    if not state.epochs_kept:
-        return "no epoch was kept; earlier checkpoints are as they were"
-    return (
-        f"{state.path} keeps {state.epochs_kept} of {job.training.epochs} epochs: "
-        "repeat the command with --resume to go on from there"
-    )
+    go_on = "repeat the command with --resume to go on from there"
+    if state.epochs_kept:
+        return f"{state.path} keeps {state.epochs_kept} of {job.training.epochs} epochs: {go_on}"
+    if ensemble and ensemble.number > 1:
+        return f"{ensemble.number - 1} of {ensemble.size} members are saved: {go_on}"
+    return "no epoch was kept; earlier checkpoints are as they were"
 
 
 def _after_divergence(state: ResumeState, job: Job, ensemble: Membership | None) -> str:

@@ -9,6 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from inspect import signature
 from typing import TypeVar
 
+from kd_cli.training.device import keep_freed_memory
+
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
@@ -98,6 +100,7 @@ def _shut_down(executor: Executor) -> None:
 
 def _start_worker(parent: int) -> None:
     """Prepare a fresh worker."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked for the tasks
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -23,8 +23,20 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".resume"
 
+BEGINNING = b"archive/data.pkl"
+"""What stands near the beginning of a state, and of no other file that a user is likely to have."""
+
 NOT_AS_EXPECTED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
 """What it raises to use values of a file that anybody may have written."""
+
+
+def is_state(path: Path) -> bool:
+    """Whether this program wrote a file as the state of a run, as far as its beginning tells."""
+    try:
+        with path.open("rb") as file:
+            return BEGINNING in file.read(200)
+    except OSError:
+        return False
 
 
 class ResumeState(Callback):
@@ -136,7 +148,10 @@ class ResumeState(Callback):
         write_atomically(self.path, buffer.getvalue())
 
     def _damaged(self) -> KdError:
-        return KdError(f"{self.path} is damaged: delete it and start again without --resume")
+        return KdError(
+            f"{self.path} is damaged or not the state of a run: "
+            "delete it and start again without --resume, or choose another --output"
+        )
 
 
 def _differs(theirs: dict[str, Any], ours: dict[str, Any], key: str, free: set[str]) -> bool:

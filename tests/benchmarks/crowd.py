@@ -12,9 +12,11 @@ import re
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from playwright.async_api import Browser, Page, async_playwright
 from playwright.async_api import Error as PlaywrightError
 from rich.console import Console
@@ -26,6 +28,17 @@ from tests.app.images import as_png
 from tests.benchmarks.app import resident_mb
 
 PATIENCE_MS = 120_000
+
+
+@dataclass(frozen=True)
+class Met:
+    """How often each thing was done, what went wrong, and the server's memory before, at the end, and a rest later."""
+
+    done: Counter[str]
+    errors: list[str]
+    before_mb: float
+    end_mb: float
+    after_mb: float
 
 
 class Crowd:
@@ -42,16 +55,21 @@ class Crowd:
         self.done: Counter[str] = Counter()
         self.errors: list[str] = []
 
-    async def visit(self, number: int, end: float) -> None:
-        """Do one thing after the other until the time is over."""
+    async def open_page(self) -> Page:
+        """A new visitor."""
         context = await self.chromium.new_context(viewport={"width": 1000, "height": 900})
         page = await context.new_page()
         page.set_default_timeout(PATIENCE_MS)
+        await page.goto(self.address, timeout=PATIENCE_MS)
+        await page.locator(browser.BOARD).wait_for()
+        return page
+
+    async def visit(self, page: Page, number: int, end: float) -> None:
+        """Do one thing after the other until the time is over, at least one of each kind, and leave."""
         actions = [self._draw, self._upload, self._train]
         turn = number
         try:
-            await page.goto(self.address)
-            while time.monotonic() < end:
+            while time.monotonic() < end or turn < number + len(actions):
                 action = actions[turn % len(actions)]
                 turn += 1
                 await action(page)
@@ -61,7 +79,7 @@ class Crowd:
         except PlaywrightError as error:
             self.errors.append(f"visitor {number}: {str(error).splitlines()[0]}")
         finally:
-            await context.close()
+            await page.context.close()
 
     async def _go_to(self, page: Page, name: str) -> None:
         await page.get_by_role("link", name=re.compile(f"{name}$")).first.click()
@@ -99,10 +117,8 @@ class Crowd:
         await page.get_by_text(re.compile("You stopped this run|Test accuracy")).first.wait_for()
 
 
-async def measure(visitors: int, seconds: float, rest: float) -> tuple[Table, list[str]]:
+async def measure(visitors: int, seconds: float, rest: float) -> Met:
     """What the visitors did and met."""
-    import numpy as np
-
     data_dir = Path(os.environ.get("KD_DATA_DIR", "data")).absolute()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -118,23 +134,30 @@ async def measure(visitors: int, seconds: float, rest: float) -> tuple[Table, li
                 executable_path=browser.find_chromium(), args=browser.CHROMIUM_FLAGS
             )
             crowd = Crowd(chromium, address, image)
-            await crowd.visit(0, time.monotonic() + 10)  # what the first visitor of all loads stays loaded
+            await crowd.visit(
+                await crowd.open_page(), 0, time.monotonic() + 10
+            )  # what the first visitor of all loads stays loaded
             crowd.done.clear()
             before = resident_mb(server.pid)
-            end = time.monotonic() + seconds
-            await asyncio.gather(*(crowd.visit(number, end) for number in range(visitors)))
+            pages = [await crowd.open_page() for _ in range(visitors)]
+            end = time.monotonic() + seconds  # not before all are here
+            await asyncio.gather(*(crowd.visit(page, number, end) for number, page in enumerate(pages)))
             most = resident_mb(server.pid)
             await chromium.close()
         await asyncio.sleep(rest)
         after = resident_mb(server.pid)
-    table = Table(title=f"{visitors} visitors for {seconds:g} s on {os.cpu_count()} cores")
-    row = [*(str(crowd.done[name]) for name in ("draw", "upload", "train")), str(len(crowd.errors))]
-    row += [f"{value:.0f}" for value in (before, most, after)]
-    columns = ["Drawn", "Uploaded", "Trained", "Errors and lost clicks"]
-    for column in [*columns, "Before (MB)", "At the end (MB)", f"{rest:g} s later (MB)"]:
+    return Met(crowd.done, crowd.errors, before, most, after)
+
+
+def as_table(met: Met, title: str) -> Table:
+    """One row."""
+    table = Table(title=f"{title}, {os.cpu_count()} cores")
+    for column in ("Drawn", "Uploaded", "Trained", "Errors and lost clicks", "MB before", "MB at the end", "MB later"):
         table.add_column(column, justify="right")
-    table.add_row(*row)
-    return table, crowd.errors
+    counts = (met.done["draw"], met.done["upload"], met.done["train"], len(met.errors))
+    memory = (f"{value:.0f}" for value in (met.before_mb, met.end_mb, met.after_mb))
+    table.add_row(*map(str, counts), *memory)
+    return table
 
 
 def main() -> None:
@@ -144,8 +167,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rest", type=float, default=60, help="seconds between the last visitor and the last look")
     arguments = parser.parse_args()
-    table, errors = asyncio.run(measure(arguments.visitors, arguments.seconds, arguments.rest))
-    Console().print(table, *errors, sep="\n")
+    met = asyncio.run(measure(arguments.visitors, arguments.seconds, arguments.rest))
+    Console().print(as_table(met, f"{arguments.visitors} visitors, {arguments.seconds:g} s"), *met.errors, sep="\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tests.training import tasks
 posix = pytest.mark.skipif(os.name != "posix", reason="Unix processes")
 
 
-def wait_until(what: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition to hold; fails where it does not in time."""
     end = time.monotonic() + seconds
     while not what():
@@ -168,7 +168,7 @@ def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path, which: s
             wait_until(lambda: len(workers_in(tmp_path)) == 2)
             send = os.killpg if to_all else os.kill
             send(parent.pid, signal.Signals[name])
-            parent.communicate(timeout=20)
+            parent.communicate(timeout=60)
             wait_until(lambda: not any(map(is_running, workers_in(tmp_path))))
         finally:
             for process in (parent.pid, *workers_in(tmp_path)):

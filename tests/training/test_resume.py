@@ -18,6 +18,7 @@ from kd_cli.config import DataConfig
 from kd_cli.data.prepared import load
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.training.loop import Callback, Epoch, Training
+from kd_cli.training.resume import is_state
 from tests.conftest import CommandLine, hear_interrupts
 
 TEACHER = ("train-teacher", "--dataset", "digits", "--arch", "cnn-4", "--epochs", "4")
@@ -139,6 +140,16 @@ def test_completed_run_leaves_no_state_behind(kd: CommandLine) -> None:
         "teacher-2.safetensors",
         "teacher.safetensors",
     ]
+
+
+def test_state_is_recognised_and_no_other_file_is(kd: CommandLine, stop_in_epoch: HappenIn) -> None:
+    kd(*TEACHER, "--output", "checkpoint")
+    stop_in_epoch(3)
+    kd(*TEACHER)
+    torch.save({"weight": torch.zeros(3)}, "plain.pth")
+    Path("text").write_text("a thesis")
+    assert is_state(STATE)
+    assert [is_state(Path(name)) for name in ("checkpoint", "plain.pth", "text", "not there")] == [False] * 4
 
 
 def test_resuming_where_nothing_was_stopped_is_an_ordinary_run(kd: CommandLine) -> None:
@@ -363,7 +374,7 @@ def wait_for_state(run: subprocess.Popen[bytes], checkpoint: Path) -> None:
 @posix
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_and_resumed_ends_with_the_bytes_of_the_unbroken_run(folder: Path, kills: int) -> None:
-    epochs = ("--epochs", "30")
+    epochs = ("--epochs", "12")
     unbroken = folder / "unbroken.safetensors"
     with program(folder, "--output", unbroken.name, *epochs) as run:
         wait_for_state(run, unbroken)
@@ -414,7 +425,7 @@ def test_processes_that_write_one_checkpoint_leave_one_of_theirs_whole(folder: P
 def test_comparison_killed_at_any_moment_goes_on_to_the_same_result(tmp_path: Path) -> None:
     train_teacher = [sys.executable, "-m", "kd_cli", *TEACHER]
     subprocess.run(train_teacher, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    options = ["--dataset", "digits", "--students", "mlp-8,mlp-16", "--seeds", "3", "--epochs", "20", "--json"]
+    options = ["--dataset", "digits", "--students", "mlp-8,mlp-16", "--seeds", "3", "--epochs", "10", "--json"]
 
     def compare(results: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "kd_cli", "compare", *options, "--results-dir", results]
