@@ -86,7 +86,7 @@ def train_teacher(
     from kd_cli.commands.train_teacher import train_teacher
     from kd_cli.report import plots, plots_training
     from kd_cli.report.training import print_training
-    from kd_cli.training.device import keep_freed_memory
+    from kd_cli.training.memory import keep_freed_memory
 
     plots.require_ready(shown.plot, shown.force)
     keep_freed_memory()
@@ -116,7 +116,7 @@ def distill(
     from kd_cli.commands.job import StudentConfig
     from kd_cli.report import plots, plots_training
     from kd_cli.report.training import print_training
-    from kd_cli.training.device import keep_freed_memory
+    from kd_cli.training.memory import keep_freed_memory
 
     plots.require_ready(shown.plot, shown.force, teachers.teachers)
     keep_freed_memory()
@@ -145,7 +145,7 @@ def compare(
     from kd_cli.files import require_output
     from kd_cli.report import plots, plots_comparison
     from kd_cli.report.comparison import is_our_csv, print_comparison, write_csv
-    from kd_cli.training.device import keep_freed_memory
+    from kd_cli.training.memory import keep_freed_memory
 
     plots.require_ready(shown.plot, shown.force, teachers.teachers)
     if table.csv:

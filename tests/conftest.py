@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import tarfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -145,3 +146,4 @@ def _use_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
         monkeypatch.setenv(name, f"http://{address}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # one that was made before would keep its proxies, and so on

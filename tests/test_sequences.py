@@ -166,7 +166,7 @@ class Faults:
 
     def __init__(self, fault: Fault, folder: Path) -> None:
         self.fault, self.folder = fault, folder
-        self.reached = 0
+        self.reached = self.steps = 0
         self.struck = False
         self.seen: set[object] = set()
 
@@ -176,6 +176,7 @@ class Faults:
 
         def step(optimiser: Adam, learning_rate: float) -> None:
             self._reach("step")
+            self.steps += 1
             real_step(optimiser, learning_rate)
 
         def sync(descriptor: int) -> None:
@@ -268,12 +269,14 @@ class FaultyFile:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a command: its exit code (none if it was killed), what it printed, and whether its fault happened."""
+    """What came of a command: its exit code (none if it was killed), what it printed, whether its fault happened, and
+    whether it trained."""
 
     code: int | None
     stdout: str
     stderr: str
     struck: bool = False
+    trained: bool = False
 
     @property
     def result(self) -> Any:
@@ -306,7 +309,7 @@ def run_command(folder: Path, args: Args, fault: Fault | None = None) -> Answer:
     for stream in (stdout, stderr):
         stream.flush()
         texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
-    return Answer(code, *texts, faults.struck)
+    return Answer(code, *texts, faults.struck, faults.steps > 0)
 
 
 @contextmanager
@@ -412,6 +415,8 @@ class Check:
             assert "stopped" in lines[-1]
         if code:
             assert lines
+            if code == 1 and self.answer.trained and self.args[0] != "compare" and not stdout:
+                assert any(words in lines[-1] for words in ("keeps ", "kept", "saved", "start again")), lines[-1]
         elif "--json" in self.args and "--help" not in self.args:
             assert isinstance(self.answer.result, dict)
         if "-" not in self._values("--csv"):

@@ -22,7 +22,7 @@ from kd_cli.config import DataConfig, KdError, OutputConfig, RunConfig
 from kd_cli.data.dataset import Split
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import compute_logits
-from kd_cli.training import device
+from kd_cli.training import device, memory
 from kd_cli.training.loop import REFRESH, Callback, DivergedError, Epoch, Progress, Training
 
 NICENESS = 10
@@ -83,7 +83,7 @@ def train(config: StudentConfig, output: Path, server: Server) -> Trained:
     """
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    device.keep_freed_memory()
+    memory.keep_freed_memory()
     test = open_dataset(config.data, device.select(config.run.device), train=False).test
     try:
         # By force: a visitor may see that a network learnt nothing.

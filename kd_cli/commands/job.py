@@ -35,7 +35,7 @@ from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, find_checkpo
 from kd_cli.networks.classifier import build_classifier, count_parameters
 from kd_cli.networks.reference import build_network
 from kd_cli.networks.spec import Spec
-from kd_cli.training import device
+from kd_cli.training import device, memory
 from kd_cli.training.loop import Training
 
 BYTES_PER_PARAMETER = 16
@@ -294,4 +294,4 @@ def _require_memory(architecture: Spec, data: DataInfo) -> None:
     with torch.device("meta"):
         # Not a classifier: its division, on this device, would import torch's compiler, which takes a second.
         parameters = count_parameters(build_network(architecture, len(data.classes)))
-    device.require_memory(BYTES_PER_PARAMETER * parameters, f"training {architecture} ({parameters:,} parameters)")
+    memory.require_memory(BYTES_PER_PARAMETER * parameters, f"training {architecture} ({parameters:,} parameters)")

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from inspect import signature
 from typing import TypeVar
 
-from kd_cli.training.device import keep_freed_memory
+from kd_cli.training.memory import keep_freed_memory
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")

@@ -26,7 +26,7 @@ from kd_cli.distillation.methods import FROM_LABELS, METHODS, MethodConfig, requ
 from kd_cli.distillation.teacher_outputs import TeacherOutputs
 from kd_cli.networks.classifier import build_classifier
 from kd_cli.networks.spec import parse_spec
-from kd_cli.training import device
+from kd_cli.training import memory
 from kd_cli.training.loop import Training
 
 TRAINING_IMAGES = 6_400
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--student", type=parse_spec, default="mlp-128")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    device.keep_freed_memory()  # as the command line does
+    memory.keep_freed_memory()  # as the command line does
     torch.manual_seed(0)
     mnist = load(DataConfig("mnist", Path(os.environ.get("KD_DATA_DIR", "data"))))
     train = Split(mnist.train.images[:TRAINING_IMAGES], mnist.train.labels[:TRAINING_IMAGES])

@@ -43,7 +43,7 @@ from kd_cli.distillation.methods import MethodConfig
 from kd_cli.networks.reference import build_network
 from kd_cli.networks.spec import parse_spec
 from kd_cli.report.tables import counted
-from kd_cli.training import device
+from kd_cli.training import device, memory
 
 TEMPERATURE, ALPHA = 4.0, 0.9
 TRAINING_IMAGES = 60_000
@@ -103,7 +103,7 @@ def ours(data_dir: Path, models_dir: Path, epochs: int, batch_size: int) -> Meas
     seconds, accuracies = [], []
     for train in (lambda: train_teacher(parse_spec("cnn-32"), data, training, run), lambda: distill(student)):
         start = time.perf_counter()
-        device.keep_freed_memory()  # as the command line does
+        memory.keep_freed_memory()  # as the command line does
         accuracies.append(train().accuracy)
         seconds.append(time.perf_counter() - start)
     return Measured(seconds, accuracies)

@@ -215,7 +215,7 @@ class Counting(InProcess):
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         self.runs.append(args[0])
-        return super().submit(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return super().submit(fn, *args, **kwargs)
 
 
 class TestKeptRuns:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd_cli.config import DeviceName, KdError
-from kd_cli.training import device
+from kd_cli.training import device, memory
 
 
 @pytest.fixture
@@ -64,21 +64,21 @@ def test_gpu_is_described_with_its_hardware(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_work_that_no_machine_holds_is_refused_in_one_line() -> None:
     with pytest.raises(KdError, match=r"training mlp-9 needs at least 1,000,000 GB.*use a smaller") as caught:
-        device.require_memory(10**15, "training mlp-9")
+        memory.require_memory(10**15, "training mlp-9")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "sysconf"), reason="memory cannot be asked for")
 def test_work_that_fits_is_let_through() -> None:
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    device.require_memory(there, "all of it")
+    memory.require_memory(there, "all of it")
     with pytest.raises(KdError):
-        device.require_memory(there + 1, "more")
+        memory.require_memory(there + 1, "more")
 
 
 def test_work_is_let_through_where_memory_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sysconf", raising=False)
-    device.require_memory(10**15, "anything")
+    memory.require_memory(10**15, "anything")
 
 
 def test_memory_that_torch_cannot_get_is_recognised() -> None:
@@ -135,4 +135,4 @@ def test_allocator_is_left_alone_where_it_is_not_glibcs(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     monkeypatch.setattr("ctypes.CDLL", refuse)
-    device.keep_freed_memory()
+    memory.keep_freed_memory()

@@ -8,14 +8,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import ProcessPoolExecutor
 
-from kd_cli.training.processes import InProcess, WorkerDiedError, carry_out, local_executor
+from kd_cli.training import processes
+from kd_cli.training.processes import InProcess, WorkerDiedError, local_executor
 from tests.conftest import ROOT, hear_interrupts
 from tests.training import tasks
+
+
+def quick_executor(workers: int) -> Executor:
+    """As `local_executor`, but its workers do not import torch, which takes longer than all that they do here."""
+    return InProcess() if workers == 1 else ProcessPoolExecutor(workers)
+
+
+carry_out = partial(processes.carry_out, make_executor=quick_executor)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Unix processes")
 
@@ -57,7 +68,8 @@ def test_one_worker_is_this_process() -> None:
 
 
 def test_several_workers_are_other_processes() -> None:
-    assert os.getpid() not in {process for _, process in carry_out(range(2), tasks.name_process, 2)}
+    outcomes = carry_out(range(2), tasks.name_process, 2, make_executor=local_executor)
+    assert os.getpid() not in {process for _, process in outcomes}
 
 
 def test_outcome_is_handed_over_before_the_next_task_is_done_in_this_process() -> None:
@@ -153,7 +165,15 @@ if __name__ == "__main__":
 
 
 @posix
-@pytest.mark.parametrize("which", ["SIGINT", "SIGINT to all", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        "SIGINT to all",
+        "SIGKILL",
+        pytest.param("SIGINT", marks=pytest.mark.slow),
+        pytest.param("SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path, which: str) -> None:
     """A terminal sends Ctrl-C to the workers, too."""
     name, *to_all = which.split(" ", 1)

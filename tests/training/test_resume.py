@@ -1,5 +1,6 @@
 """A run that is stopped, in whatever way, and resumed ends with the very bytes of one that was never stopped."""
 
+import io
 import json
 import os
 import random
@@ -230,26 +231,45 @@ def test_state_of_a_student_of_another_teacher_is_refused(kd: CommandLine, stop_
     assert "another command line" in stderr
 
 
-@pytest.mark.parametrize("damage", ["truncated", "junk", "empty", "list", "tensor", "nothing in it", "fewer epochs"])
-def test_damaged_state_is_refused_in_one_line(kd: CommandLine, stop_in_epoch: HappenIn, damage: str) -> None:
+def as_state(content: object) -> bytes:
+    """A file that looks like a state from outside."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "list", "tensor", "nothing in it", "fewer epochs", "other weights"])
+def test_damaged_state_is_refused_in_one_line_and_kept(kd: CommandLine, stop_in_epoch: HappenIn, damage: str) -> None:
     stop_in_epoch(3)
     kd(*TEACHER)
     stop_in_epoch(None)
-    content = STATE.read_bytes()
     kept = torch.load(STATE, weights_only=True)
-    saved: dict[str, Any] = {
-        "list": [1, 2, 3],
-        "tensor": torch.zeros(3),
-        "nothing in it": {},
-        "fewer epochs": kept | {"history": kept["history"][:1]},
-    }
-    if damage in saved:
-        torch.save(saved[damage], STATE)
-    else:
-        STATE.write_bytes({"truncated": content[:-100], "junk": b"junk" * 100, "empty": b""}[damage])
+    damaged = {
+        "truncated": STATE.read_bytes()[:-100],
+        "list": as_state([1, 2, 3]),
+        "tensor": as_state(torch.zeros(3)),
+        "nothing in it": as_state({}),
+        "fewer epochs": as_state(kept | {"history": kept["history"][:1]}),
+        "other weights": as_state(kept | {"training": kept["training"] | {"network": {}}}),
+    }[damage]
+    STATE.write_bytes(damaged)
     code, _, stderr = kd(*TEACHER, "--resume")
     assert (code, stderr.count("\n")) == (1, 1)
     assert "start again without --resume" in stderr
+    assert STATE.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)], ids=["anew", "resume"])
+@pytest.mark.parametrize("content", [b"", b"a thesis"])
+def test_file_of_somebody_else_in_the_place_of_the_state_is_refused_and_kept(
+    kd: CommandLine, content: bytes, resume: tuple[str, ...]
+) -> None:
+    STATE.parent.mkdir(parents=True)
+    STATE.write_bytes(content)
+    code, _, stderr = kd(*TEACHER, *resume)
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert str(STATE) in stderr
+    assert STATE.read_bytes() == content
 
 
 def test_what_is_kept_is_read_without_running_any_code(kd: CommandLine) -> None:
@@ -258,7 +278,7 @@ def test_what_is_kept_is_read_without_running_any_code(kd: CommandLine) -> None:
             return os.mkdir, ("sprung",)
 
     STATE.parent.mkdir(parents=True)
-    torch.save({"run": Trap()}, STATE)
+    STATE.write_bytes(as_state({"run": Trap()}))
     assert kd(*TEACHER, "--resume")[0] == 1
     assert not Path("sprung").exists()
 
