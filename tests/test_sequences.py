@@ -1,7 +1,7 @@
 """Whole sessions: commands in a row in a folder of a user's own files, with interrupts, kills and full disks.
 
-After every step: no file of the user's has changed, no traceback, no hang, no half a file, and whatever the program said
-of files is true. ``KD_SEQUENCES=500 pytest -m slow tests/test_sequences.py`` runs that many, others each time
+After every step: no file of the user's has changed, no traceback, no hang, no half a file, and whatever the program
+said of files is true. ``KD_SEQUENCES=500 pytest -m slow tests/test_sequences.py`` runs that many, others each time
 (``--hypothesis-seed=N`` repeats them); without it the sequences are always the same.
 """
 
@@ -142,8 +142,8 @@ class Fault:
 
     Attributes:
         kind: Ctrl-C, a kill, or a disk on which no file larger than ``room`` bytes can be written.
-        where: at a training step, at a point of writing a file (only there a disk is full), or when one more function of
-            this program is called for the first time.
+        where: at a training step, at a point of writing a file (only there a disk is full), or when one more function
+            of this program is called for the first time.
         number: how many such moments pass before it.
         room: bytes.
     """
@@ -295,9 +295,14 @@ def run_command(folder: Path, args: Args, fault: Fault | None = None) -> Answer:
     before, terminate = Path.cwd(), signal.getsignal(signal.SIGTERM)
     os.chdir(folder)
     try:
-        with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "stdin", stdin), _time_limit():
-            with faults.at_work():
-                code = main(list(args))
+        with (
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+            patch.object(sys, "stdin", stdin),
+            _time_limit(),
+            faults.at_work(),
+        ):
+            code = main(list(args))
     except KilledError:
         code = None
         shutil.rmtree(folder)
@@ -305,11 +310,12 @@ def run_command(folder: Path, args: Args, fault: Fault | None = None) -> Answer:
     finally:
         os.chdir(before)
         signal.signal(signal.SIGTERM, terminate)
-    texts = []
-    for stream in (stdout, stderr):
-        stream.flush()
-        texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
-    return Answer(code, *texts, faults.struck, faults.steps > 0)
+    return Answer(code, _content(stdout), _content(stderr), faults.struck, faults.steps > 0)
+
+
+def _content(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 @contextmanager
@@ -713,8 +719,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run_sequences(template: Path, place: Path, count: int, derandomize: bool = True) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Sequences(template, place),
+    class InPlace(Sequences):
+        def __init__(self) -> None:
+            super().__init__(template, place)
+
+    run_state_machine_as_test(
+        InPlace,
         settings=settings(
             max_examples=count,
             stateful_step_count=STEPS,
@@ -738,3 +748,57 @@ def test_many_sessions_lose_no_file_and_say_nothing_false(template: Path, tmp_pa
     print(f"faults that happened: {dict(struck)}")
     happens = {(kind, where) for kind in ("interrupt", "kill") for where in ("step", "write", "call")}
     assert struck.keys() == happens | {("full disk", "write")}
+
+
+# The same with processes and a real SIGKILL
+
+
+def kill_when(folder: Path, args: Args, happened: Callable[[], bool]) -> None:
+    """Start a command as a user does, and kill it as soon as something has happened."""
+    with subprocess.Popen([sys.executable, "-m", "kd_cli", *args], cwd=folder, stderr=subprocess.DEVNULL) as run:
+        deadline = time.monotonic() + MOST_SECONDS
+        while not happened():
+            assert run.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        run.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("least", [1, 5, 20])
+def test_a_killed_training_goes_on_from_the_epochs_that_it_kept(template: Path, tmp_path: Path, least: int) -> None:
+    folder = tmp_path / "home"
+    copy_tree(template, folder)
+    users = read_tree(folder)
+    state = folder / "new.safetensors.resume"
+    args = ("train-teacher", *DIGITS, "--arch", "mlp-4", "--epochs", "400", "--output", "new.safetensors", "--json")
+    seen: set[int] = set()
+
+    def epochs_are_kept() -> bool:
+        seen.update([state.stat().st_mtime_ns] if state.exists() else [])
+        return len(seen) >= least
+
+    kill_when(folder, args, epochs_are_kept)
+    history = torch.load(state, weights_only=True)["history"]
+    assert len(history) >= least
+    resumed = run_command(folder, (*args, "--resume"))
+    assert (resumed.code, resumed.stderr) == (0, "")
+    assert resumed.result["history"][: len(history)] == history
+    assert len(resumed.result["history"]) == 400
+    assert {name: read_tree(folder).get(name) for name in users} == users
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("least", [1, 3])
+def test_a_killed_comparison_goes_on_from_the_runs_that_it_kept(template: Path, tmp_path: Path, least: int) -> None:
+    folder = tmp_path / "home"
+    copy_tree(template, folder)
+    users = read_tree(folder)
+    options = ("--students", "mlp-4", "--epochs", "60", "--seeds", "4", "--jobs", "1", "--json")
+    results = folder / "runs" / "results"
+    kill_when(folder, ("compare", *DIGITS, *options), lambda: len(list(results.rglob("*.json"))) >= least)
+    kept = len(list(results.rglob("*.json")))
+    again = run_command(folder, ("compare", *DIGITS, *options))
+    assert (again.code, again.stderr) == (0, "")
+    assert again.result["runs"]["carried_out"] == again.result["runs"]["total"] - kept
+    assert {name: read_tree(folder).get(name) for name in users} == users

@@ -12,7 +12,7 @@ from kd_cli.config import ECE_BINS
 
 @dataclass(frozen=True)
 class Bin:
-    """Pictures of similar confidence, from ``low`` to below ``high``; the means are None where there are none."""
+    """Images of similar confidence, from ``low`` to below ``high``; the means are None where there are none."""
 
     low: float
     high: float
