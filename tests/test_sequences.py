@@ -737,7 +737,7 @@ def run_sequences(template: Path, place: Path, count: int, derandomize: bool = T
 
 
 def test_a_few_sessions_lose_no_file_and_say_nothing_false(template: Path, tmp_path: Path) -> None:
-    run_sequences(template, tmp_path, 6)
+    run_sequences(template, tmp_path, 5)
 
 
 @pytest.mark.slow
