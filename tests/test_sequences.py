@@ -741,10 +741,10 @@ def test_a_few_sessions_lose_no_file_and_say_nothing_false(template: Path, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("KD_SEQUENCES" not in os.environ, reason="set KD_SEQUENCES to a number of sessions, e.g. 500")
 def test_many_sessions_lose_no_file_and_say_nothing_false(template: Path, tmp_path: Path) -> None:
     struck.clear()
-    count = os.environ.get("KD_SEQUENCES")
-    run_sequences(template, tmp_path, int(count or 60), derandomize=count is None)
+    run_sequences(template, tmp_path, int(os.environ["KD_SEQUENCES"]), derandomize=False)
     print(f"faults that happened: {dict(struck)}")
     assert {fault for fault, _ in struck} == {"interrupt", "kill", "full disk"}  # or nothing was tried
 
