@@ -83,11 +83,14 @@ def train_teacher(
     shown: ReportConfig,
 ) -> None:
     """Train a teacher on labels."""
+    from kd_cli.commands.job import member_path
     from kd_cli.commands.train_teacher import train_teacher
     from kd_cli.report import plots, plots_training
     from kd_cli.report.training import print_training
     from kd_cli.training.memory import keep_freed_memory
 
+    if output.output and output.output.name:
+        _require_apart(shown.plot, *(member_path(output.output, n) for n in range(1, network.ensemble + 1)))
     plots.require_ready(shown.plot, shown.force)
     keep_freed_memory()
     result = train_teacher(network.arch, data, training, run, output, network.ensemble, shown.force)
@@ -118,6 +121,7 @@ def distill(
     from kd_cli.report.training import print_training
     from kd_cli.training.memory import keep_freed_memory
 
+    _require_apart(shown.plot, output.output)
     plots.require_ready(shown.plot, shown.force, teachers.teachers)
     keep_freed_memory()
     result = distill(StudentConfig(network.student, method, teachers, labels, data, training, run), output, shown.force)
@@ -147,6 +151,7 @@ def compare(
     from kd_cli.report.comparison import is_our_csv, print_comparison, write_csv
     from kd_cli.training.memory import keep_freed_memory
 
+    _require_apart(shown.plot, table.csv)
     plots.require_ready(shown.plot, shown.force, teachers.teachers)
     if table.csv:
         require_output(table.csv, is_our_csv, teachers.teachers, shown.force)
@@ -292,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _fail("out of memory: use a smaller architecture or --batch-size, or end other programs", 1, error)
     if code == 130:
-        _complain("stopped; files that were complete are as they were")
+        _complain("stopped; no file is half written")
     return code if isinstance(code, int) else 0
 
 
@@ -318,6 +323,12 @@ def _prepare_logging() -> None:
 def _command_of(arguments: list[str]) -> str:
     known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
     return f"kd {arguments[0]}" if arguments and arguments[0] in known else "kd"
+
+
+def _require_apart(plot: Path | None, *others: Path | None) -> None:
+    """Refuse to write two results to one file: the second would replace the first."""
+    if plot and os.path.realpath(plot) in [os.path.realpath(other) for other in others if other]:
+        raise ConfigError(f"two results would go to {plot}: give each its own file")
 
 
 def _show(result: ShownResult, print_table: Callable[[ShownResult], None], json: bool) -> None:

@@ -430,9 +430,10 @@ class Check:
 
     def _saved_what_it_says(self) -> None:
         if self.answer.code == 0:
-            for option in ("--csv", "--plot"):
+            kinds = {"--csv": (b"file,", b"dataset,"), "--plot": (b"\x89PNG", b"<?xml", b"%PDF")}
+            for option, beginnings in kinds.items():
                 for value in self._values(option)[-1:]:
-                    assert value == "-" or value in self.after or (self.folder / value).is_file()
+                    assert value == "-" or (self.folder / value).read_bytes().startswith(beginnings), value
         for shown in re.findall("^Saved to (.+)$", self.answer.stdout, re.MULTILINE):
             load_checkpoint(self._find(shown), CPU)
         for shown in REJECTED.findall(self.answer.stderr):
@@ -459,7 +460,7 @@ class Check:
     def _keeps_what_it_says(self, line: str) -> None:
         """Follow the advice in a message, in a copy of the folder: it leads to the end."""
         kept, smaller, runs = KEPT.search(line), SMALLER.search(line), KEPT_RUNS.search(line)
-        if "earlier checkpoints are as they were" in line or "files that were complete are as they were" in line:
+        if "earlier checkpoints are as they were" in line:
             assert [name for name in self.changed if name in self.before and not name.endswith(".resume")] == []
         if runs:
             done = int(runs["done"])
@@ -479,6 +480,9 @@ class Check:
             assert len(history) >= int(kept["done"])
             assert len(run["history"]) == int(kept["all"])
             assert run["history"][: len(history)] == history
+        elif "members are saved: repeat the command with --resume" in line:
+            again = self._repeat("--resume")
+            assert again.code == 0 or any(reason in again.stderr for reason in REFUSED), again.stderr
         elif smaller:
             again = self._repeat("--lr", smaller["lr"])
             assert again.code == 0, again.stderr

@@ -78,7 +78,7 @@ def _load(name: str, data_dir: Path, train: bool) -> Dataset:
 def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".staging-", suffix=".tmp", dir=folder)
+        return tempfile.TemporaryDirectory(prefix=".staging-", suffix=".tmp", dir=folder, ignore_cleanup_errors=True)
     except OSError:  # a read-only folder still serves its archives
         return tempfile.TemporaryDirectory(prefix="kd-")
 

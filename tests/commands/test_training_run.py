@@ -90,6 +90,21 @@ class TestOutput:
         assert (code, stderr.count("\n")) == (2, 1)
         assert not Path("mine.resume").exists()
 
+    @pytest.mark.parametrize(
+        ("command", "plot"),
+        [
+            ((*TEACHER, "-o", "x.png"), "x.png"),
+            ((*TEACHER, "-o", "x.png", "--ensemble", "2"), "x-2.png"),
+            ((*STUDENT, "-o", "x.png"), "./x.png"),
+            (("compare", "-d", "digits", "--csv", "x.png"), "x.png"),
+        ],
+    )
+    def test_is_never_the_file_of_another_result(self, kd: CommandLine, command: tuple[str, ...], plot: str) -> None:
+        code, _, stderr = kd(*command, "--plot", plot)
+        assert (code, stderr.count("\n")) == (2, 1)
+        assert "give each its own file" in stderr
+        assert list(Path().glob("*.png")) == []
+
 
 class TestStates:
     @pytest.mark.usefixtures("interrupted")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -52,8 +53,9 @@ def raw(tmp_path: Path, small_mnist: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def mirror(tmp_path: Path, small_mnist: dict[str, bytes]) -> Iterator[Mirror]:
+def mirror(tmp_path: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """A server of the archives of ``small_mnist``, in place of torchvision's own."""
+    monkeypatch.setattr(urllib.request, "_opener", None)  # one of an earlier test may go through that test's proxy
     folder = tmp_path / "mirror"
     _fill(folder, small_mnist)
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
