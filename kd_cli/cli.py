@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -343,6 +342,8 @@ def _show(result: ShownResult, print_table: Callable[[ShownResult], None], json:
 def _fail(message: str, code: int, error: BaseException) -> int:
     _complain(message)
     if os.environ.get("KD_DEBUG"):
+        import traceback
+
         traceback.print_exception(error)
     return code
 

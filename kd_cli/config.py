@@ -6,7 +6,6 @@ Options that need knowledge of a wing are configured there: methods in `distilla
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -84,6 +83,8 @@ def require_name(what: str, name: str, names: Collection[str]) -> None:
     """
     if name in names:
         return
+    import difflib
+
     similar = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean {similar[0]}?)" if similar else ""
     raise ConfigError(f"unknown {what} {name!r}{hint}: use {', '.join(names)}")

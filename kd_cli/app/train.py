@@ -19,6 +19,7 @@ from kd_cli.commands.results import TrainingResult
 from kd_cli.config import MAX_SEED, KdError, Role, RunConfig, TrainingConfig
 from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.distillation.methods import METHODS, MethodConfig
+from kd_cli.evaluation.quality import chance_accuracy
 from kd_cli.networks.checkpoint import Checkpoint
 from kd_cli.networks.spec import parse_spec
 from kd_cli.report.tables import counted
@@ -183,7 +184,7 @@ def _show_result(run: Run, result: TrainingResult, dataset: Dataset) -> None:
         f"Stopped after {result.epochs} of {counted(whole, 'epoch')}" if stopped else counted(result.epochs, "epoch")
     )
     text = f"{accuracy_in_words(result)}. {after}, {result.train_seconds:.1f} s."
-    if result.accuracy <= chance(dataset):
+    if result.accuracy <= chance_accuracy(dataset.test.labels):
         st.warning(f"{text} This is no better than chance: use another learning rate, or more epochs.")
     elif stopped:
         st.info(text)
@@ -199,12 +200,6 @@ def _show_result(run: Run, result: TrainingResult, dataset: Dataset) -> None:
     if right.button("Try it on the page Draw"):
         st.session_state["student"] = run.output
         st.switch_page(draw.PAGE.as_entry())
-
-
-def chance(dataset: Dataset) -> float:
-    """The accuracy of naming the most frequent class of the test images every time."""
-    labels = dataset.test.labels
-    return labels.bincount().max().item() / len(labels)
 
 
 PAGE = Page(show, "Train", "model_training")

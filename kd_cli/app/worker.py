@@ -12,16 +12,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
-
 from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Outcome, Progressed, Trained, encode
 from kd_cli.commands.benchmark import benchmark
 from kd_cli.commands.distill import distill
-from kd_cli.commands.job import StudentConfig, open_dataset
+from kd_cli.commands.job import StudentConfig
 from kd_cli.config import DataConfig, KdError, OutputConfig, RunConfig
-from kd_cli.data.dataset import Split
-from kd_cli.evaluation.quality import measure_accuracy
-from kd_cli.networks.classifier import compute_logits
 from kd_cli.training import device, memory
 from kd_cli.training.loop import REFRESH, Callback, DivergedError, Epoch, Progress, Training
 
@@ -84,10 +79,9 @@ def train(config: StudentConfig, output: Path, server: Server) -> Trained:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     memory.keep_freed_memory()
-    test = open_dataset(config.data, device.select(config.run.device), train=False).test
     try:
         # By force: a visitor may see that a network learnt nothing.
-        result = distill(config, OutputConfig(output=output), force=True, callbacks=[Reporter(server, test)])
+        result = distill(config, OutputConfig(output=output), force=True, callbacks=[Reporter(server)])
     except KdError as error:
         if isinstance(error.__cause__, DivergedError):  # a visitor has no --resume
             raise KdError(f"{error.__cause__}: use a smaller learning rate") from error
@@ -109,11 +103,10 @@ class Reporter(Callback):
 
     Args:
         server: hears of it.
-        test: the test images.
     """
 
-    def __init__(self, server: Server, test: Split) -> None:
-        self.server, self.test = server, test
+    def __init__(self, server: Server) -> None:
+        self.server = server
 
     def on_fit_begin(self, training: Training) -> None:
         """Tell how long the run is."""
@@ -127,8 +120,5 @@ class Reporter(Callback):
         """Tell the accuracy on the test set; stop the run if that is wanted."""
         if training.batches.steps_per_epoch < REFRESH:  # too short for `on_progress`
             self.server.tell(Progressed(training.steps_done, epoch.loss, epoch.accuracy))
-        self.server.tell(Evaluated(training.steps_done, self._measure_accuracy(training.network)))
+        self.server.tell(Evaluated(training.steps_done, training.history[-1].accuracy))
         training.stop_requested = self.server.wants_stop
-
-    def _measure_accuracy(self, network: nn.Module) -> float:
-        return measure_accuracy(compute_logits(network.eval(), self.test.images), self.test.labels)[0]

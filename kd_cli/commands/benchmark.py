@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 
-from kd_cli.commands.job import describe_model, open_for_testing
+from kd_cli.commands.job import describe_model, heading, open_for_testing
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
 from kd_cli.config import LATENCY_THREADS, DataConfig, Role, RunConfig
 from kd_cli.evaluation.cost import measure_costs
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import compute_logits
-from kd_cli.training import device
 
 
 def benchmark(
@@ -36,11 +35,8 @@ def benchmark(
         )
         for checkpoint, cost in zip(checkpoints, costs, strict=True)
     ]
-    kind, name = device.describe(dataset.device)
     return BenchmarkResult(
-        dataset=dataset.info.name,
-        device=kind,
-        device_name=name,
+        **vars(heading(dataset)),
         threads=torch.get_num_threads(),
         latency_threads=LATENCY_THREADS,
         cores=os.cpu_count() or 1,

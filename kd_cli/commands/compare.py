@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kd_cli.commands.grid import Cell, ComparisonConfig, make_grid
-from kd_cli.commands.job import Job, StudentConfig, resolve_student, with_student
+from kd_cli.commands.job import Job, StudentConfig, heading, resolve_student, with_student
 from kd_cli.commands.results import CellResult, ComparisonResult, FailedRun, RefusedCell, RunCount, RunMeasures
 from kd_cli.commands.run_store import RunStore
 from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker
@@ -28,7 +28,6 @@ from kd_cli.distillation.methods import FROM_LABELS
 from kd_cli.evaluation import statistics
 from kd_cli.files import require_writable
 from kd_cli.networks.classifier import build_classifier, count_parameters
-from kd_cli.training import device
 from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out, local_executor
 
 log = logging.getLogger(__name__)
@@ -56,10 +55,11 @@ def compare(
     grid = make_grid(comparison, [teacher.metadata.architecture for teacher in job.teachers])
     for cell in grid.cells:
         with_student(job, cell.student, cell.method, training.seed)
-    kind, name = device.describe(job.dataset.device, threads=1)
     # Data set and device are decided here, so that every worker takes the same ones.
     common = replace(
-        common, data=replace(data, dataset=job.dataset.info.name), run=replace(run, device=DeviceName(kind))
+        common,
+        data=replace(data, dataset=job.dataset.info.name),
+        run=replace(run, device=DeviceName(job.dataset.device.type)),
     )
     seeds = tuple(range(training.seed, training.seed + comparison.seeds))
     runs = [Run(cell, seed, common) for seed in seeds for cell in grid.cells]
@@ -75,9 +75,7 @@ def compare(
     workers = _count_workers(comparison.jobs, job)
     outcomes, count = _collect(runs, kept, store, workers, make_executor, comparison.fresh)
     return ComparisonResult(
-        dataset=job.dataset.info.name,
-        device=kind,
-        device_name=name,
+        **vars(heading(job.dataset, threads=1)),
         teachers=tuple(str(teacher.path) for teacher in job.teachers),
         teacher_architectures=tuple(teacher.metadata.architecture for teacher in job.teachers),
         seeds=seeds,

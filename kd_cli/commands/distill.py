@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kd_cli.commands.job import StudentConfig, resolve_student
 from kd_cli.commands.results import TrainingResult
-from kd_cli.commands.training_run import require_checkpoint_output, run_job
+from kd_cli.commands.training_run import run_job
 from kd_cli.config import OutputConfig
 from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.training.loop import Callback
@@ -29,7 +29,6 @@ def distill(
     """
     job = resolve_student(config, needs_teacher=False)
     path = output.output or checkpoint_path(config.run.models_dir, job.dataset.info.name, job.role)
-    require_checkpoint_output(job, path, force)  # before the teachers' pass over all images
     finished = run_job(job, path, output, force, callbacks)
     finished.state.remove()
     return finished.result

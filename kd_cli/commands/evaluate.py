@@ -5,12 +5,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from kd_cli.commands.job import describe_model, open_for_testing
+from kd_cli.commands.job import describe_model, heading, open_for_testing
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import DataConfig, Role, RunConfig
 from kd_cli.evaluation.quality import Disagreement, find_disagreements, measure_quality
 from kd_cli.networks.classifier import compute_logits, count_parameters
-from kd_cli.training import device
 
 DISAGREEMENTS = 10
 """How many of a student's disagreements with its teacher are reported."""
@@ -43,11 +42,8 @@ def evaluate(
         )
         for checkpoint, own in zip(checkpoints, logits, strict=True)
     ]
-    kind, name = device.describe(dataset.device)
     return EvaluationResult(
-        dataset=dataset.info.name,
-        device=kind,
-        device_name=name,
+        **vars(heading(dataset)),
         test_images=len(dataset.test),
         classes=dataset.info.classes,
         models=tuple(models),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kd_cli import __version__
-from kd_cli.commands.results import Model
+from kd_cli.commands.results import Model, Result
 from kd_cli.config import (
     MAX_SEED,
     ConfigError,
@@ -265,6 +265,11 @@ def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> tuple[Ch
 def member_path(first: Path, number: int) -> Path:
     """The files of an ensemble's members: teacher.safetensors, teacher-2.safetensors, teacher-3.safetensors, ..."""
     return first if number == 1 else first.with_stem(f"{first.stem}-{number}")
+
+
+def heading(dataset: Dataset, threads: int | None = None) -> Result:
+    """What every result begins with; ``threads`` where a CPU does not use torch's number."""
+    return Result(dataset.info.name, *device.describe(dataset.device, threads))
 
 
 def describe_model(checkpoint: Checkpoint) -> Model:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kd_cli.evaluation.cost import Cost
 from kd_cli.evaluation.quality import Disagreement, Quality
 from kd_cli.evaluation.statistics import Difference
-from kd_cli.training.callbacks import EpochResult
+from kd_cli.training.loop import EpochResult
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,14 @@ class RunStore:
 
     def find(self, run: Run) -> RunMeasures | None:
         """The measures of a run that was finished earlier with the same data, teachers, options and program."""
-        path = self._path(run)
+        identity = self._identity(run)
+        path = self._path(run, identity)
         if not path.exists():
             return None
         try:
             require_regular(path)
             record = json.loads(path.read_text("utf-8"))
-            if record["identity"] != self._identity(run):
+            if record["identity"] != identity:
                 raise ValueError("another run's")
             return _check(RunMeasures(**record["measures"]), run, len(self.job.dataset.test))
         except (KdError, OSError, RecursionError, ValueError, LookupError, TypeError, AttributeError):
@@ -59,8 +60,9 @@ class RunStore:
         Raises:
             KdError: the file cannot be written.
         """
-        record = {"identity": self._identity(run), "measures": asdict(measures)}
-        write_atomically(self._path(run), json.dumps(record, indent=2).encode())
+        identity = self._identity(run)
+        record = {"identity": identity, "measures": asdict(measures)}
+        write_atomically(self._path(run, identity), json.dumps(record, indent=2).encode())
 
     def _identity(self, run: Run) -> dict[str, Any]:
         """Everything that decides how a run ends; for the baseline too the teachers, with which it may agree."""
@@ -69,9 +71,8 @@ class RunStore:
         plain: dict[str, Any] = json.loads(json.dumps(identity))  # as it reads in a file
         return plain
 
-    def _path(self, run: Run) -> Path:
-        identity = json.dumps(self._identity(run), sort_keys=True)
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    def _path(self, run: Run, identity: dict[str, Any]) -> Path:
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         name = f"{run.cell.student}-{run.cell.method.method}-seed{run.seed}-{digest}.json"
         return self.folder / self.job.dataset.info.name / name
 

@@ -4,10 +4,10 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from kd_cli.commands.job import Job, member_path, resolve_teacher
-from kd_cli.commands.results import EnsembleResult, TrainingResult
+from kd_cli.commands.results import EnsembleResult, TrainedResult, TrainingResult
 from kd_cli.commands.training_run import FinishedRun, require_checkpoint_output, run_job
 from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig
 from kd_cli.distillation.teacher_outputs import average_logits
@@ -15,7 +15,7 @@ from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.checkpoint import Membership, checkpoint_path
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.networks.spec import Spec
-from kd_cli.training.callbacks import EpochResult
+from kd_cli.training.loop import EpochResult
 
 
 def train_teacher(
@@ -34,11 +34,11 @@ def train_teacher(
     """
     job = resolve_teacher(architecture, data, training, run, ensemble)
     path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
-    require_checkpoint_output(job, path, force)  # without a name, it gives the members none
     if ensemble == 1:
         finished = run_job(job, path, output, force)
         finished.state.remove()
         return finished.result
+    require_checkpoint_output(job, path, force)  # without a name, it gives the members none
     paths = [member_path(path, number) for number in range(1, ensemble + 1)]
     for each in paths[1:]:
         require_checkpoint_output(job, each, force)
@@ -58,27 +58,15 @@ def _describe_ensemble(job: Job, members: Sequence[FinishedRun]) -> EnsembleResu
     logits = compute_logits(lambda pixels: average_logits(classifiers, pixels, 1.0), test.images)
     accuracy, errors = measure_accuracy(logits, test.labels)
     results = [member.result for member in members]
-    first = results[0]
-    return EnsembleResult(
-        dataset=first.dataset,
-        device=first.device,
-        device_name=first.device_name,
-        role=first.role,
-        seed=first.seed,
-        architecture=first.architecture,
-        parameters=sum(each.parameters for each in results),
-        method=first.method,
-        ensemble=len(results),
-        epochs=first.epochs,
-        options=first.options,
-        checkpoint=first.checkpoint,
-        test_images=first.test_images,
-        accuracy=accuracy,
-        error_count=errors,
-        train_seconds=math.fsum(each.train_seconds for each in results),
-        history=tuple(_mean_epoch(epochs) for epochs in zip(*(each.history for each in results), strict=True)),
-        members=tuple(results),
-    )
+    shared = {field.name: getattr(results[0], field.name) for field in fields(TrainedResult)}
+    own = {
+        "parameters": sum(each.parameters for each in results),
+        "accuracy": accuracy,
+        "error_count": errors,
+        "train_seconds": math.fsum(each.train_seconds for each in results),
+        "history": tuple(_mean_epoch(epochs) for epochs in zip(*(each.history for each in results), strict=True)),
+    }
+    return EnsembleResult(**shared | own, ensemble=len(results), members=tuple(results))
 
 
 def _mean_epoch(epochs: Sequence[EpochResult]) -> EpochResult:

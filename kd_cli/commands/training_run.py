@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd_cli.commands.job import Job
+from kd_cli.commands.job import Job, heading
 from kd_cli.commands.results import TrainingResult
 from kd_cli.config import ConfigError, KdError, OutputConfig, RunStoppedError, TrainingConfig
 from kd_cli.data.dataset import Dataset
-from kd_cli.evaluation.quality import measure_accuracy
+from kd_cli.evaluation.quality import chance_accuracy, measure_accuracy
 from kd_cli.files import require_output
 from kd_cli.networks.checkpoint import Membership, Metadata, is_checkpoint, load_checkpoint, save_checkpoint
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
-from kd_cli.training import device
 from kd_cli.training.callbacks import History, ProgressBar
 from kd_cli.training.loop import Callback, DivergedError, Training, fit
 from kd_cli.training.resume import SUFFIX, ResumeState, is_state
@@ -60,8 +59,7 @@ def run_job(
         KdError: the run diverged or learnt nothing, or a file could not be written; says what is kept.
     """
     require_checkpoint_output(job, path, force)
-    history = History(lambda network: _test(network, job.dataset))
-    state = ResumeState(path, job.identity(), history)
+    state = ResumeState(path, job.identity())
     if not output.resume:  # else reading it says what is wrong
         require_output(state.path, is_state, (), force)
     training = job.start()
@@ -69,9 +67,10 @@ def run_job(
         state.restore(training)
     elif state.path.exists():
         log.warning("starting anew: %s of an interrupted run is replaced (--resume would go on from it)", state.path)
+    testing = History(lambda network: _test(network, job.dataset))
     watching = callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)
     try:
-        fit(training, (history, state, *watching))
+        fit(training, (testing, state, *watching))
     except KeyboardInterrupt as error:
         raise RunStoppedError(f"stopped; {_kept(state, job, ensemble)}") from error
     except DivergedError as error:
@@ -79,10 +78,10 @@ def run_job(
         raise KdError(f"{error}; {_after_divergence(state, job, ensemble)}") from error
     classifier = training.network
     assert isinstance(classifier, Classifier)
-    last = history.epochs[-1]
+    last = training.history[-1]
     options = job.options()
-    if len(history.epochs) < job.training.epochs:
-        options["stopped_after"] = len(history.epochs)
+    if len(training.history) < job.training.epochs:
+        options["stopped_after"] = len(training.history)
     metadata = Metadata(
         role=job.role,
         architecture=str(job.architecture),
@@ -93,7 +92,7 @@ def run_job(
         options=options,
         ensemble=ensemble,
     )
-    fault = None if force else _find_fault(training, history, job)
+    fault = None if force else _find_fault(training, job)
     if fault is not None:
         rejected = _rejected_path(path)
         _save(rejected, classifier, metadata, _kept(state, job, ensemble))
@@ -104,11 +103,8 @@ def run_job(
     _save(path, classifier, metadata, _kept(state, job, ensemble))
     if ensemble:
         state.keep(training)  # so that --resume need not train this member again
-    kind, name = device.describe(job.dataset.device)
     result = TrainingResult(
-        dataset=job.dataset.info.name,
-        device=kind,
-        device_name=name,
+        **vars(heading(job.dataset)),
         role=job.role.value,
         seed=job.training.seed,
         architecture=str(job.architecture),
@@ -116,14 +112,14 @@ def run_job(
         method=job.method.method,
         method_options=job.method.options,
         teachers=tuple(str(teacher.path) for teacher in job.teachers),
-        epochs=len(history.epochs),
+        epochs=len(training.history),
         options=options,
         checkpoint=str(path),
         test_images=len(job.dataset.test),
         accuracy=last.accuracy,
         error_count=last.error_count,
-        train_seconds=math.fsum(epoch.seconds for epoch in history.epochs),
-        history=tuple(history.epochs),
+        train_seconds=math.fsum(epoch.seconds for epoch in training.history),
+        history=tuple(training.history),
     )
     return FinishedRun(result, classifier, state)
 
@@ -158,13 +154,12 @@ def _save(path: Path, classifier: Classifier, metadata: Metadata, kept: str) -> 
         raise KdError(f"{error}; {kept}") from error
 
 
-def _find_fault(training: Training, history: History, job: Job) -> str | None:
+def _find_fault(training: Training, job: Job) -> str | None:
     """Why a network that was trained to the end is no result, and what to do; None if it is one."""
-    last = history.epochs[-1]
+    last = training.history[-1]
     if training.first_loss is not None and last.loss > MOST_LOSS_RISE * abs(training.first_loss):
         return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}: use {_smaller_lr(job)}"
-    labels = job.dataset.test.labels
-    if last.accuracy <= labels.bincount().max().item() / len(labels):
+    if last.accuracy <= chance_accuracy(job.dataset.test.labels):
         advice = _smaller_lr(job) if job.training.lr > TrainingConfig().lr else "a larger --lr or more --epochs"
         return f"the network is no better than chance (accuracy {last.accuracy:.2%}): use {advice}"
     return None

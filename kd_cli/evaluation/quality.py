@@ -89,6 +89,11 @@ def measure_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, int]:
     return (len(labels) - errors) / len(labels), errors
 
 
+def chance_accuracy(labels: Tensor) -> float:
+    """The accuracy of predicting the most frequent class every time, for labels, (N,)."""
+    return labels.bincount().max().item() / len(labels)
+
+
 def measure_agreement(logits: Tensor, teacher_logits: Tensor) -> float:
     """Share of images for which both networks predict the same class."""
     return int((logits.argmax(dim=1).cpu() == teacher_logits.argmax(dim=1).cpu()).sum()) / len(logits)

@@ -54,14 +54,11 @@ def adjust(differences: Sequence[Difference | None]) -> list[Difference | None]:
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": the smallest of m p values is multiplied by m,
     the next by m - 1, and so on, and none may be smaller than the one before it.
     """
-    known = [i for i, each in enumerate(differences) if each is not None and each.p_value is not None]
+    ranked = sorted((each.p_value, i, each) for i, each in enumerate(differences) if each and each.p_value is not None)
     adjusted = list(differences)
     least = 0.0
-    for rank, i in enumerate(sorted(known, key=lambda i: differences[i].p_value)):  # type: ignore[union-attr, arg-type, return-value]
-        each = differences[i]
-        assert each is not None
-        assert each.p_value is not None
-        least = max(least, min(1.0, (len(known) - rank) * each.p_value))
+    for rank, (p_value, i, each) in enumerate(ranked):
+        least = max(least, min(1.0, (len(ranked) - rank) * p_value))
         adjusted[i] = replace(each, adjusted_p_value=least, verdict=_judge(each.mean, least))
     return adjusted
 

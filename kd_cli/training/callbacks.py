@@ -1,23 +1,11 @@
 """The callbacks of a run: a progress bar, and a history with the accuracy on the test set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import nn
 from tqdm import tqdm
 
-from kd_cli.training.loop import Callback, Epoch, Progress, Training
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """An epoch: its mean training loss, accuracy and errors on the test set after it, seconds of training."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    error_count: int
-    seconds: float
+from kd_cli.training.loop import Callback, Epoch, EpochResult, Progress, Training
 
 
 class ProgressBar(Callback):
@@ -53,7 +41,9 @@ class ProgressBar(Callback):
 
 
 class History(Callback):
-    """What each epoch came to.
+    """Tests the network after each epoch, and writes down in ``training.history`` what the epoch came to.
+
+    It comes first among a run's callbacks, so that the others can read it.
 
     Args:
         test: network -> (accuracy, errors) on the test set.
@@ -61,9 +51,8 @@ class History(Callback):
 
     def __init__(self, test: Callable[[nn.Module], tuple[float, int]]) -> None:
         self.test = test
-        self.epochs: list[EpochResult] = []
 
     def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
         """Test the network."""
         accuracy, errors = self.test(training.network)
-        self.epochs.append(EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds))
+        training.history.append(EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds))

@@ -42,6 +42,17 @@ class Epoch:
     seconds: float
 
 
+@dataclass(frozen=True)
+class EpochResult:
+    """An epoch: its mean training loss, accuracy and errors on the test set after it, seconds of training."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    error_count: int
+    seconds: float
+
+
 class Callback:
     """What may be done at each point of a run. Subclasses override what they need."""
 
@@ -79,6 +90,7 @@ class Training:
         self.epochs_done = 0
         self.step_in_epoch = 0
         self.first_loss: float | None = None
+        self.history: list[EpochResult] = []
         self.stop_requested = False
         self.macs_per_step = config.batch_size * getattr(network, "macs", device.MACS_WORTH_SHARING)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()

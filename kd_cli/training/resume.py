@@ -16,8 +16,7 @@ import torch
 
 from kd_cli.config import KdError
 from kd_cli.files import require_regular, write_atomically
-from kd_cli.training.callbacks import EpochResult, History
-from kd_cli.training.loop import Callback, Epoch, Training
+from kd_cli.training.loop import Callback, Epoch, EpochResult, Training
 
 log = logging.getLogger(__name__)
 
@@ -40,20 +39,16 @@ def is_state(path: Path) -> bool:
 
 
 class ResumeState(Callback):
-    """Keeps a run's state after every epoch, and gives it back to the same run only.
-
-    It comes after the history among a run's callbacks.
+    """Keeps a run's state and history after every epoch, and gives them back to the same run only.
 
     Args:
         checkpoint: the file that the run writes in the end.
         identity: all that decides what the run computes, as JSON-like values; runs with equal identities are the same.
-        history: what the epochs came to, which is kept with the state.
     """
 
-    def __init__(self, checkpoint: Path, identity: dict[str, Any], history: History) -> None:
+    def __init__(self, checkpoint: Path, identity: dict[str, Any]) -> None:
         self.path = checkpoint.with_name(f"{checkpoint.name}{SUFFIX}")
         self.identity = json.loads(json.dumps(identity))  # plain values only: what is read back is compared with them
-        self.history = history
         self.epochs_kept = 0
         self._ended_at_state = False
 
@@ -64,7 +59,7 @@ class ResumeState(Callback):
 
     def keep(self, training: Training) -> None:
         """Write the state. A run whose state does not fit on the disk goes on: its result may."""
-        history = [asdict(each) for each in self.history.epochs]
+        history = [asdict(each) for each in training.history]
         state = {"run": self.identity, "training": training.state_dict(), "history": history, "diverged": False}
         try:
             self._write(state)
@@ -93,7 +88,7 @@ class ResumeState(Callback):
             self._write(self._read() | {"diverged": True})
 
     def restore(self, training: Training) -> None:
-        """Bring a fresh run, and its history, to the state that was kept; as they are where nothing was kept.
+        """Bring a fresh run to the state that was kept; as they are where nothing was kept.
 
         Raises:
             KdError: what was kept is damaged, or belongs to a run that computes something else.
@@ -121,7 +116,7 @@ class ResumeState(Callback):
             raise self._damaged() from error
         if training.epochs_done != len(history):
             raise self._damaged()
-        self.history.epochs[:] = history
+        training.history[:] = history
         self.epochs_kept = len(history)
 
     def remove(self) -> None:

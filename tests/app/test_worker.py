@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from kd_cli.app.events import Began, Evaluated, Event, Progressed
 from kd_cli.app.worker import Reporter, Server
@@ -11,6 +12,7 @@ from kd_cli.data.dataset import Dataset
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import build_classifier, compute_logits
 from kd_cli.networks.spec import parse_spec
+from kd_cli.training.callbacks import History
 from kd_cli.training.loop import REFRESH, Training, fit
 from kd_cli.training.objective import label_objective
 
@@ -35,7 +37,11 @@ def train(dataset: Dataset, server: Recorder, **options: int) -> Training:
     network = build_classifier(parse_spec("mlp-8"), dataset.info)
     batches = BatchSource(dataset.train, config.batch_size, config.seed, config.augment, config.warp)
     training = Training(network, label_objective, batches, config)
-    fit(training, [Reporter(server, dataset.test)])
+
+    def test(network: nn.Module) -> tuple[float, int]:
+        return measure_accuracy(compute_logits(network.eval(), dataset.test.images), dataset.test.labels)
+
+    fit(training, [History(test), Reporter(server)])
     return training
 
 

@@ -26,7 +26,7 @@ from kd_cli.commands.results import (
 from kd_cli.evaluation.cost import Percentiles, Quartiles
 from kd_cli.evaluation.quality import Bin, Disagreement, Opinion
 from kd_cli.evaluation.statistics import Difference
-from kd_cli.training.callbacks import EpochResult
+from kd_cli.training.loop import EpochResult
 
 Changed = TypeVar("Changed")
 

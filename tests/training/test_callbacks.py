@@ -14,8 +14,8 @@ from kd_cli.data.dataset import Dataset
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import build_classifier, compute_logits
 from kd_cli.networks.spec import parse_spec
-from kd_cli.training.callbacks import EpochResult, History, ProgressBar
-from kd_cli.training.loop import Callback, Epoch, Training, fit
+from kd_cli.training.callbacks import History, ProgressBar
+from kd_cli.training.loop import Callback, Epoch, EpochResult, Training, fit
 from kd_cli.training.objective import label_objective
 
 
@@ -67,13 +67,13 @@ def test_history_has_what_the_loop_says_of_each_epoch_and_a_test_after_it(traini
         def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
             tested.append(test(training.network))
 
-    history, keep = History(test), Keep()
-    fit(training, [history, keep, Test()])
-    assert history.epochs == [
+    keep = Keep()
+    fit(training, [History(test), keep, Test()])
+    assert training.history == [
         EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds)
         for epoch, (accuracy, errors) in zip(keep.epochs, tested, strict=True)
     ]
-    assert [epoch.epoch for epoch in history.epochs] == [1, 2]
+    assert [epoch.epoch for epoch in training.history] == [1, 2]
 
 
 def test_seconds_of_an_epoch_are_of_training_alone(training: Training) -> None:
