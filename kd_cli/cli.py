@@ -262,7 +262,7 @@ def serve_app(
     from kd_cli.app.serve import serve
 
     serve(page, data)
-    raise typer.Exit(130)  # the server ends when it is interrupted, and only then
+    raise typer.Abort  # the server ends when it is interrupted, and only then
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -270,10 +270,17 @@ def main(arguments: list[str] | None = None) -> int:
 
     With ``KD_DEBUG=1`` in the environment the chain of causes follows that line.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
     _prepare_logging()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
+    try:
+        return _run_command(sys.argv[1:] if arguments is None else arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("stopped; no file is half written")
+        return 130
+
+
+def _run_command(arguments: list[str]) -> int:
     try:
         with contextlib.redirect_stdout(open_stdout()):
             code = app(arguments or ["--help"], prog_name="kd", standalone_mode=False)
@@ -287,16 +294,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), 130, error)
     except KdError as error:
         return _fail(str(error), 1, error)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
     except (MemoryError, RuntimeError) as error:
         from kd_cli.training.device import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
         return _fail("out of memory: use a smaller architecture or --batch-size, or end other programs", 1, error)
-    if code == 130:
-        _complain("stopped; no file is half written")
     return code if isinstance(code, int) else 0
 
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 import kd_cli
-from kd_cli.cli import app
+from kd_cli.cli import app, main
 from kd_cli.commands import runs
 from kd_cli.config import Role
 from kd_cli.evaluation import cost
@@ -538,3 +538,14 @@ def test_an_interrupt_is_one_line_that_says_what_is_kept_and_exit_code_130(
     assert (run.returncode, stderr.count("\n")) == (130, 1)
     assert re.search(rf"{re.escape(str(state))} keeps \d+ of 1000000 epochs: repeat the command with --resume", stderr)
     assert sorted(path.name for path in state.parent.iterdir()) == ["prepared.safetensors", state.name]
+
+
+def test_an_interrupt_while_a_refusal_is_worded_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: Exception) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kd_cli.config.ConfigError.__str__", interrupt)
+    assert main(["distill", "--method", "nonsense"]) == 130
+    assert "stopped" in capsys.readouterr().err
