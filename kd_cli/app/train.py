@@ -17,9 +17,8 @@ from kd_cli.app.visitor import current_visitor
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import TrainingResult
 from kd_cli.config import MAX_SEED, KdError, Role, RunConfig, TrainingConfig
-from kd_cli.data.dataset import DataInfo, Dataset
+from kd_cli.data.dataset import DataInfo
 from kd_cli.distillation.methods import METHODS, MethodConfig
-from kd_cli.evaluation.quality import chance_accuracy
 from kd_cli.networks.checkpoint import Checkpoint
 from kd_cli.networks.spec import parse_spec
 from kd_cli.report.tables import counted
@@ -66,7 +65,7 @@ def show() -> None:
             st.fragment(_watch, run_every=REFRESH)(me, _mine(unfinished, me))
         latest = runs().latest_of(me)
         if latest:
-            _show_outcome(latest, dataset)
+            _show_outcome(latest)
     st.html(markup.sources([networks[Role.teacher]]))
 
 
@@ -165,11 +164,11 @@ def _show_progress(run: Run) -> None:
     curves.show(run)
 
 
-def _show_outcome(run: Run, dataset: Dataset) -> None:
+def _show_outcome(run: Run) -> None:
     """What came of a run that has ended."""
     st.html(markup.heading(f"Run {run.name}"))
     if run.result:
-        _show_result(run, run.result, dataset)
+        _show_result(run, run.result)
     elif run.cancelled:
         st.info("You stopped this run. Nothing was kept.")
     elif run.error:
@@ -177,15 +176,15 @@ def _show_outcome(run: Run, dataset: Dataset) -> None:
     curves.show(run)
 
 
-def _show_result(run: Run, result: TrainingResult, dataset: Dataset) -> None:
+def _show_result(run: Run, result: TrainingResult) -> None:
     whole = run.config.training.epochs
     stopped = result.epochs < whole
     after = (
         f"Stopped after {result.epochs} of {counted(whole, 'epoch')}" if stopped else counted(result.epochs, "epoch")
     )
     text = f"{accuracy_in_words(result)}. {after}, {result.train_seconds:.1f} s."
-    if result.accuracy <= chance_accuracy(dataset.test.labels):
-        st.warning(f"{text} This is no better than chance: use another learning rate, or more epochs.")
+    if result.fault:
+        st.warning(markup.as_markdown(f"{text} But {loaded.in_page_words(result.fault)}."))
     elif stopped:
         st.info(text)
     else:

@@ -80,7 +80,7 @@ def train(config: StudentConfig, output: Path, server: Server) -> Trained:
         os.nice(NICENESS)
     memory.keep_freed_memory()
     try:
-        # By force: a visitor may see that a network learnt nothing.
+        # By force: a visitor may see what a network that learnt nothing does; the result says that it did not.
         result = distill(config, OutputConfig(output=output), force=True, callbacks=[Reporter(server)])
     except KdError as error:
         if isinstance(error.__cause__, DivergedError):  # a visitor has no --resume

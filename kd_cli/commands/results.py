@@ -49,10 +49,14 @@ class TrainedResult(Result):
 
 @dataclass(frozen=True)
 class TrainingResult(TrainedResult):
-    """A network that was trained; ``method_options`` are those of its method alone."""
+    """A network that was trained; ``method_options`` are those of its method alone.
+
+    ``fault`` is why it is no result, such as an accuracy no better than chance, and what to do; None if it is one.
+    """
 
     method_options: dict[str, float]
     teachers: tuple[str, ...]
+    fault: str | None = None
 
 
 @dataclass(frozen=True)

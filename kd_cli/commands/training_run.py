@@ -92,8 +92,8 @@ def run_job(
         options=options,
         ensemble=ensemble,
     )
-    fault = None if force else _find_fault(training, job)
-    if fault is not None:
+    fault = _find_fault(training, job)
+    if fault is not None and not force:
         rejected = _rejected_path(path)
         _save(rejected, classifier, metadata, _kept(state, job, ensemble))
         state.remove()
@@ -118,6 +118,7 @@ def run_job(
         test_images=len(job.dataset.test),
         accuracy=last.accuracy,
         error_count=last.error_count,
+        fault=fault,
         train_seconds=math.fsum(epoch.seconds for epoch in training.history),
         history=tuple(training.history),
     )
@@ -155,7 +156,7 @@ def _save(path: Path, classifier: Classifier, metadata: Metadata, kept: str) -> 
 
 
 def _find_fault(training: Training, job: Job) -> str | None:
-    """Why a network that was trained to the end is no result, and what to do; None if it is one."""
+    """Why a network that was trained is no result, and what to do; None if it is one."""
     last = training.history[-1]
     if training.first_loss is not None and last.loss > MOST_LOSS_RISE * abs(training.first_loss):
         return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}: use {_smaller_lr(job)}"

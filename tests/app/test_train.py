@@ -133,10 +133,13 @@ def test_a_stopped_run_says_how_far_it_came(watch: Watch, tmp_path: Path) -> Non
     assert not page.success
 
 
-def test_an_accuracy_at_chance_is_no_success(watch: Watch, tmp_path: Path) -> None:
-    page = watch(ended(tmp_path, result=training_result(epochs=3, accuracy=0.098)))
-    assert "no better than chance" in page.warning[0].value
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_run_that_the_command_line_would_refuse_is_no_success(watch: Watch, tmp_path: Path, epochs: int) -> None:
+    fault = "the training loss rose from 2.3 to 7: use a smaller --lr, e.g. --lr 0.001"
+    page = watch(ended(tmp_path, result=training_result(epochs=epochs, fault=fault)))
+    assert "the training loss rose from 2.3 to 7: use a smaller learning rate" in plain(page.warning[0])
     assert not page.success
+    assert not page.info
 
 
 def test_a_run_that_was_cancelled_is_no_error(watch: Watch) -> None:

@@ -1,5 +1,6 @@
 """What a training run writes, what it never replaces, and that what it says of it is true."""
 
+import json
 import os
 from pathlib import Path
 
@@ -167,9 +168,11 @@ class TestNetworksThatLearntNothing:
         assert not STATE.exists()
 
     @pytest.mark.usefixtures("diverged")
-    def test_are_saved_with_force(self, kd: CommandLine) -> None:
-        assert kd(*TEACHER, "--lr", "1e6", "--force")[0] == 0
+    def test_are_saved_with_force_and_the_result_says_why_they_are_none(self, kd: CommandLine) -> None:
+        code, stdout, _ = kd(*TEACHER, "--lr", "1e6", "--force", "--json")
+        assert code == 0
         assert SAVED.read_bytes() != self.before
+        assert "the training loss rose" in json.loads(stdout)["fault"]
 
     def test_at_chance_are_refused_even_if_their_loss_fell(
         self, kd: CommandLine, monkeypatch: pytest.MonkeyPatch
