@@ -188,11 +188,20 @@ class DataConfig(Config):
 
     dataset: str = option(
         "auto",
-        "mnist, fashion-mnist, kmnist or digits; auto is MNIST, or the bundled digits without it.",
+        "mnist, digits, ..., or a folder of images: CLASS/*, or train/CLASS/* and test/CLASS/*; auto is MNIST, or the "
+        "bundled digits without it.",
         short="-d",
-        metavar="NAME",
+        metavar="NAME|PATH",
     )
     data_dir: Path = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
+    image_size: int | None = option(
+        None, "Height and width of a folder's images. Default: their commonest size.", minimum=4, maximum=1024
+    )
+    test_fraction: float = option(0.2, "Share of the test images in a folder CLASS/*.", above=0, maximum=0.9)
+    validation_fraction: float | None = option(
+        None, "Share of the training images to validate with. Default: 0.1 of a folder, else 0.", minimum=0, maximum=0.9
+    )
+    skip_unreadable: bool = option(False, "Leave out the images of a folder that cannot be read.")
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class Job:
             **asdict(self.labels),
             "dataset": self.dataset.info.name,
             "data": self.dataset.info.digest,
+            "validation": len(self.dataset.validation or ()),  # which images these are is fixed
             "teachers": [teacher.digest for teacher in self.teachers],
             "device": self.dataset.device.type,
             "versions": {"kd": __version__, "torch": torch.__version__},

@@ -44,11 +44,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set; ``train`` is empty where only the test images were asked for."""
+    """A data set; ``train`` is empty where only the test images were asked for.
+
+    ``validation`` holds the training images that were set aside to choose by, which ``train`` lacks; None without any.
+    """
 
     info: DataInfo
     train: Split
     test: Split
+    validation: Split | None = None
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +61,8 @@ class Dataset:
 
     def to(self, device: torch.device) -> "Dataset":
         """This data set on another device."""
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        validation = self.validation and self.validation.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
 
 def to_pixels(images: Tensor) -> Tensor:

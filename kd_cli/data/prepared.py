@@ -4,6 +4,7 @@ import hashlib
 import logging
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from kd_cli.config import DataConfig, KdError, require_name
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.download import NoNetworkError
 from kd_cli.data.sources import SOURCES, Tensors
+from kd_cli.data.splits import count_below, divide, stratified_order
 from kd_cli.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,11 @@ def load(config: DataConfig, train: bool = True) -> Dataset:
         ConfigError: there is no data set of this name.
         KdError: the data set is not there and cannot be had, or an archive of it is damaged.
     """
+    dataset = _load_by_name(config, train)
+    return _set_aside(dataset, config.validation_fraction or 0) if train else dataset
+
+
+def _load_by_name(config: DataConfig, train: bool) -> Dataset:
     if config.dataset != "auto":
         return _load(config.dataset, config.data_dir, train)
     try:
@@ -73,6 +80,17 @@ def _load(name: str, data_dir: Path, train: bool) -> Dataset:
     if dataset is None:
         raise KdError(f"{prepared} changed while it was read: try again")
     return dataset
+
+
+def _set_aside(dataset: Dataset, fraction: float) -> Dataset:
+    """The data set with a fraction of its training images as its validation part."""
+    if not fraction:
+        return dataset
+    labels = dataset.train.labels
+    count = count_below(fraction, labels, "validation-fraction", dataset.info.classes)
+    order = stratified_order(labels)
+    validation, train = divide(Split(dataset.train.images[order], labels[order]), count)
+    return replace(dataset, train=train, validation=validation)
 
 
 def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
