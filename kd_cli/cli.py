@@ -262,7 +262,7 @@ def serve_app(
     from kd_cli.app.serve import serve
 
     serve(page, data)
-    raise typer.Abort  # the server ends when it is interrupted, and only then
+    raise KeyboardInterrupt  # the server ends when it is interrupted, and only then
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -300,6 +300,8 @@ def _run_command(arguments: list[str]) -> int:
         if not is_out_of_memory(error):
             raise
         return _fail("out of memory: use a smaller architecture or --batch-size, or end other programs", 1, error)
+    if code == 130:  # how Typer says that a command was interrupted
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

@@ -549,3 +549,11 @@ def test_an_interrupt_while_a_refusal_is_worded_is_no_traceback(
     monkeypatch.setattr("kd_cli.config.ConfigError.__str__", interrupt)
     assert main(["distill", "--method", "nonsense"]) == 130
     assert "stopped" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_that_it_was_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kd_cli.commands.evaluate.evaluate", Mock(side_effect=KeyboardInterrupt))
+    assert main(["evaluate"]) == 130
+    assert capsys.readouterr().err.strip() == "kd: stopped; no file is half written"
