@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from kd_cli.config import Config, ConfigError, CostAxis, ModelsConfig, Option, option, require_name
-from kd_cli.networks.spec import Spec, parse_spec
+from kd_cli.networks.spec import SPEC_HELP, Spec, parse_spec
 
 Command = Callable[..., None]
 
@@ -29,7 +29,7 @@ STDOUT = Path("-")
 class TeacherNetworkConfig(Config):
     """What ``kd train-teacher`` trains."""
 
-    arch: Spec = option(Spec("cnn", (32,)), "cnn-N or mlp-N[-M...].", read=parse_spec, metavar="SPEC")
+    arch: Spec = option(Spec("cnn", (32,)), SPEC_HELP, read=parse_spec, metavar="SPEC")
     ensemble: int = option(1, "Teachers to train, with seeds that follow each other.", minimum=1, maximum=1_000)
 
 
@@ -37,7 +37,7 @@ class TeacherNetworkConfig(Config):
 class StudentNetworkConfig(Config):
     """What ``kd distill`` trains."""
 
-    student: Spec = option(Spec("mlp", (128,)), "cnn-N or mlp-N[-M...].", read=parse_spec, metavar="SPEC")
+    student: Spec = option(Spec("mlp", (128,)), SPEC_HELP, read=parse_spec, metavar="SPEC")
 
 
 @dataclass(frozen=True)

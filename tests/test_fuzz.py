@@ -10,13 +10,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 from kd_cli.config import KdError
 from kd_cli.data import download
 from kd_cli.digits.mnist_format import Image28, read_source
 from kd_cli.evaluation import cost
+from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import Checkpoint, Metadata, load_checkpoint, save_checkpoint
-from kd_cli.networks.reference import Network, build_network
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine
 from tests.mutations import mutated
@@ -44,13 +45,13 @@ def load(path: Path) -> Checkpoint | None:
 
 
 @pytest.fixture
-def network() -> Network:
+def network() -> nn.Module:
     torch.manual_seed(0)
     return build_network(parse_spec("mlp-8"))
 
 
 def test_a_mutated_checkpoint_is_refused_in_one_line_or_is_what_was_written(
-    tmp_path: Path, network: Network, metadata: Metadata
+    tmp_path: Path, network: nn.Module, metadata: Metadata
 ) -> None:
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(path, network, metadata)
@@ -71,7 +72,7 @@ def test_a_mutated_checkpoint_is_refused_in_one_line_or_is_what_was_written(
     check()
 
 
-def test_a_mutated_state_dict_is_refused_in_one_line_or_is_a_network(tmp_path: Path, network: Network) -> None:
+def test_a_mutated_state_dict_is_refused_in_one_line_or_is_a_network(tmp_path: Path, network: nn.Module) -> None:
     path = tmp_path / "plain.pth"
     torch.save(network.state_dict(), path)
 

@@ -36,8 +36,8 @@ from PIL import Image, ImageDraw
 from kd_cli import files
 from kd_cli.cli import main
 from kd_cli.evaluation import cost
+from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import is_checkpoint, load_checkpoint
-from kd_cli.networks.reference import build_network
 from kd_cli.networks.spec import parse_spec
 from kd_cli.terminal import printable
 from kd_cli.training.optimiser import Adam

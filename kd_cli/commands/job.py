@@ -1,5 +1,6 @@
 """Options -> a checked job: data, networks, method and device. The only room that checks whether they fit together."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,9 +32,9 @@ from kd_cli.data.seeds import spawn_seeds
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, require_possible
 from kd_cli.distillation.objective import build_objective
 from kd_cli.distillation.teacher_outputs import TeacherOutputs
+from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, find_checkpoint, load_checkpoint
 from kd_cli.networks.classifier import build_classifier, count_parameters
-from kd_cli.networks.reference import build_network
 from kd_cli.networks.spec import Spec
 from kd_cli.training import device, memory
 from kd_cli.training.loop import Training
@@ -297,7 +298,8 @@ def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:
 
 
 def _require_memory(architecture: Spec, data: DataInfo) -> None:
-    with torch.device("meta"):
-        # Not a classifier: its division, on this device, would import torch's compiler, which takes a second.
-        parameters = count_parameters(build_network(architecture, len(data.classes)))
+    # Not a classifier: its division, on this device, would import torch's compiler, which takes a second. Others'
+    # networks may not be made without memory, and are tried here, before anything slow.
+    with torch.device("meta") if architecture.is_reference else contextlib.nullcontext():
+        parameters = count_parameters(build_network(architecture, data.shape, len(data.classes)))
     memory.require_memory(BYTES_PER_PARAMETER * parameters, f"training {architecture} ({parameters:,} parameters)")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH
 from kd_cli.data.dataset import Split, to_pixels
-from kd_cli.networks.classifier import compute_logits, count_parameters
+from kd_cli.networks.classifier import compute_logits, count_macs, count_parameters
 
 if TYPE_CHECKING:
     from torch.utils.benchmark import Timer
@@ -84,15 +84,6 @@ def measure_costs(networks: Sequence[nn.Module], test: Split) -> list[Cost]:
             )
         )
     return costs
-
-
-def count_macs(network: nn.Module, pixels: Tensor) -> int:
-    """Multiply-accumulates that ``network`` carries out for ``pixels``: half of its floating-point operations."""
-    from torch.utils.flop_counter import FlopCounterMode  # imports torch's compiler
-
-    with FlopCounterMode(display=False) as counter:
-        network(pixels)
-    return int(counter.get_total_flops()) // 2
 
 
 def _timer(call: Callable[[], object], threads: int | None = None) -> "Timer":

@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_cli import __version__
 from kd_cli.config import ConfigError, KdError, Role
 from kd_cli.data.dataset import DataInfo
 from kd_cli.data.sources import DIGITS
 from kd_cli.files import require_regular, write_atomically
+from kd_cli.networks.build import build_network
 from kd_cli.networks.classifier import Classifier
-from kd_cli.networks.reference import IMAGE_SIZE, Network, build_network
+from kd_cli.networks.reference import IMAGE_SHAPE
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.state_dicts import is_state_dict, read_state_dict
 
@@ -33,8 +34,6 @@ MAX_CLASSES = 1_000
 
 NOT_AS_EXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What it raises to use values of a file that anybody may have written."""
-
-IMAGE_SHAPE = (1, IMAGE_SIZE, IMAGE_SIZE)
 
 ASSUMED_DATA = DataInfo("mnist", DIGITS, IMAGE_SHAPE, (0.1307,), (0.3081,), digest="")
 """What a plain state dict, which says nothing of its data, is taken to have been trained on."""
@@ -112,7 +111,7 @@ def find_checkpoint(models_dir: Path, dataset: str, role: Role) -> Path:
     raise KdError(f"no {role.value} for {dataset} in {trained.parent}: run kd {command} --dataset {dataset}")
 
 
-def save_checkpoint(path: Path, network: Network, metadata: Metadata) -> None:
+def save_checkpoint(path: Path, network: nn.Module, metadata: Metadata) -> None:
     """Write a network and its metadata to ``path``, atomically, as safetensors whatever the name's ending.
 
     Raises:
@@ -152,7 +151,7 @@ def load_checkpoint(
         raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from error
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise KdError(f"{path} holds weights that are not finite numbers: train it again")
-    classifier = Classifier(network, metadata.data.mean, metadata.data.std)
+    classifier = Classifier(network, metadata.data.mean, metadata.data.std, metadata.data.shape)
     return Checkpoint(classifier.to(device).eval(), metadata, path, digest)
 
 
@@ -174,14 +173,17 @@ def compute_digest(description: dict[str, Any], tensors: Mapping[str, Tensor]) -
     return digest.hexdigest()
 
 
-def _read_own(path: Path) -> tuple[Network, Metadata, str]:
+def _read_own(path: Path) -> tuple[nn.Module, Metadata, str]:
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})[METADATA_KEY])
             written_digest = description.pop(DIGEST_KEY)
             metadata = _parse_metadata(_upgrade(description))
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            network = _empty(path, parse_spec(metadata.architecture), len(metadata.data.classes))
+            spec = parse_spec(metadata.architecture)
+            if not spec.is_reference:
+                raise KdError(f"{path} holds {spec}: this program does not read such checkpoints yet")
+            network = _empty(path, spec, metadata.data.shape, len(metadata.data.classes))
             _require_shapes(path, network, {name: tuple(each.get_shape()) for name, each in slices.items()})
             if any(each.get_dtype() != "F32" for each in slices.values()):
                 raise KdError(f"{path} does not hold 32-bit floating-point weights: train it again")
@@ -196,9 +198,9 @@ def _read_own(path: Path) -> tuple[Network, Metadata, str]:
     return network, metadata, written_digest
 
 
-def _read_plain(path: Path, mean: float | None, std: float | None) -> tuple[Network, Metadata, str]:
+def _read_plain(path: Path, mean: float | None, std: float | None) -> tuple[nn.Module, Metadata, str]:
     spec, classes, weights = read_state_dict(path)
-    network = _empty(path, spec, classes)
+    network = _empty(path, spec, IMAGE_SHAPE, classes)
     _require_shapes(path, network, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     network.load_state_dict(weights, assign=True)
     data = replace(
@@ -229,15 +231,15 @@ def _read_plain(path: Path, mean: float | None, std: float | None) -> tuple[Netw
     return network, metadata, compute_digest({"architecture": str(spec)}, weights)
 
 
-def _empty(path: Path, spec: Spec, classes: int) -> Network:
+def _empty(path: Path, spec: Spec, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The network of a spec with shapes but without memory."""
     if not 2 <= classes <= MAX_CLASSES:
         raise KdError(f"{path} tells {classes} classes apart: use a network for 2 to {MAX_CLASSES:,}")
     with torch.device("meta"):
-        return build_network(spec, classes)
+        return build_network(spec, shape, classes)
 
 
-def _require_shapes(path: Path, network: Network, shapes: dict[str, tuple[int, ...]]) -> None:
+def _require_shapes(path: Path, network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
     if shapes != {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}:
         raise KdError(f"{path} is not the network that its description says: train it again")
 

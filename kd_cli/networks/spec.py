@@ -1,4 +1,4 @@
-"""Architecture specs: a network as a word, e.g. ``cnn-32`` or ``mlp-800-800``. Free of torch."""
+"""Architecture specs: a network as a word, e.g. ``cnn-32``, ``timm:resnet18`` or ``nets.py:small``. Free of torch."""
 
 import re
 from dataclasses import dataclass
@@ -8,30 +8,81 @@ from kd_cli.config import ConfigError
 MAX_LAYER_SIZE = 65_536
 """Larger layers are refused: a typing slip or a hostile file."""
 
+SPEC_HELP = "cnn-N, mlp-N[-M...], resnet-N, torchvision:NAME, timm:NAME or FILE.py:FACTORY."
+"""What the help of an option says of its values."""
+
+_REFERENCE = re.compile(r"cnn-[0-9]{1,6}|mlp(-[0-9]{1,6}){1,16}|resnet-[0-9]{1,4}", re.ASCII)
+_LIBRARY = re.compile(r"(torchvision|timm):([A-Za-z0-9_.]{1,100})", re.ASCII)
+_OWN = re.compile(r"([^\x00-\x1f\x7f]{1,4000}\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):[^\W\d]\w*")
+
 
 @dataclass(frozen=True)
 class Spec:
-    """An architecture: its family and its sizes, e.g. ``cnn-32`` (32 filters), ``mlp-800-800`` (two hidden layers)."""
+    """An architecture.
+
+    Attributes:
+        family: ``cnn``, ``mlp`` or ``resnet``; ``torchvision`` or ``timm``; ``own`` for a user's network.
+        sizes: of a reference network: filters (``cnn-32``), hidden layers (``mlp-800-800``), or depth (``resnet-20``).
+        name: the library's name of a network, or where a user's lies: ``package.module:factory``, ``file.py:factory``.
+    """
 
     family: str
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...] = ()
+    name: str = ""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is one of this package's own networks."""
+        return bool(self.sizes)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's network: to build it is to run the user's code."""
+        return self.family == "own"
+
+    @property
+    def source(self) -> str:
+        """The module or file of a user's network."""
+        return self.name.rpartition(":")[0]
+
+    @property
+    def factory(self) -> str:
+        """The function there that makes it."""
+        return self.name.rpartition(":")[2]
 
     def __str__(self) -> str:
-        return "-".join([self.family, *map(str, self.sizes)])
+        if self.is_own:
+            return self.name
+        return f"{self.family}:{self.name}" if self.name else "-".join([self.family, *map(str, self.sizes)])
 
 
 def parse_spec(text: str) -> Spec:
-    """Read an architecture spec: ``cnn-N`` (N filters) or ``mlp-N[-M...]`` (hidden layer sizes).
+    """Read an architecture spec; nothing that it names is imported.
+
+    ``cnn-N`` (N filters), ``mlp-N[-M...]`` (hidden layer sizes), ``resnet-N`` (N layers, 6n + 2), ``torchvision:NAME``,
+    ``timm:NAME``, or a user's ``package.module:factory`` or ``path/to/file.py:factory``.
 
     Raises:
         ConfigError: the text is no spec, or asks for a layer that is empty or absurdly large.
     """
-    if not re.fullmatch(r"cnn-[0-9]{1,6}|mlp(-[0-9]{1,6}){1,16}", text, re.ASCII):
-        near = re.fullmatch(r"(cnn|mlp)[ _-]*([0-9]{1,6})", text, re.ASCII | re.IGNORECASE)
+    if library := _LIBRARY.fullmatch(text):
+        return Spec(library[1], name=library[2])
+    if _OWN.fullmatch(text):
+        return Spec("own", name=text)
+    if not _REFERENCE.fullmatch(text):
+        near = re.fullmatch(r"(cnn|mlp|resnet)[ _-]*([0-9]{1,4})", text, re.ASCII | re.IGNORECASE)
         hint = f" (did you mean {near[1].lower()}-{near[2]}?)" if near else ""
-        raise ConfigError(f"unknown architecture {text!r}{hint}: use cnn-N, e.g. cnn-32, or mlp-N[-M...], e.g. mlp-128")
+        raise ConfigError(
+            f"unknown architecture {text!r}{hint}: use cnn-N, e.g. cnn-32, mlp-N[-M...], e.g. mlp-128, resnet-N, "
+            "e.g. resnet-20, torchvision:NAME, timm:NAME, or your own as path/to/file.py:factory"
+        )
     family, *sizes = text.split("-")
     spec = Spec(family, tuple(map(int, sizes)))
     if not all(1 <= size <= MAX_LAYER_SIZE for size in spec.sizes):
         raise ConfigError(f"architecture {text!r}: every size must be between 1 and {MAX_LAYER_SIZE:,}")
+    if family == "resnet" and not (spec.sizes[0] % 6 == 2 and 8 <= spec.sizes[0] <= 1202):
+        raise ConfigError(
+            f"architecture {text!r}: use resnet-8, resnet-14, resnet-20 and so on, 6n + 2 layers up to 1202"
+            + (f", or torchvision:resnet{spec.sizes[0]}" if spec.sizes[0] in (18, 34, 101, 152) else "")
+        )
     return spec

@@ -79,7 +79,7 @@ class Training:
     """A run's state: everything that changes from step to step, and the method that moves it on by an epoch.
 
     Args:
-        network: pixels (B, C, H, W) -> logits (B, classes); with an attribute ``macs`` if it knows its cost.
+        network: pixels (B, C, H, W) -> logits (B, classes); with an attribute ``known_macs`` if it knows its cost.
         objective: what each step minimises.
         batches: the training images.
         config: how to train.
@@ -92,7 +92,7 @@ class Training:
         self.first_loss: float | None = None
         self.history: list[EpochResult] = []
         self.stop_requested = False
-        self.macs_per_step = config.batch_size * getattr(network, "macs", device.MACS_WORTH_SHARING)
+        self.macs_per_step = config.batch_size * (getattr(network, "known_macs", None) or device.MACS_WORTH_SHARING)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
         self.optimiser = Adam([*network.parameters(), *own])
 

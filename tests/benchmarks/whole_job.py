@@ -40,7 +40,7 @@ from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.train_teacher import train_teacher
 from kd_cli.config import DataConfig, DeviceName, RunConfig, TrainingConfig
 from kd_cli.distillation.methods import MethodConfig
-from kd_cli.networks.reference import build_network
+from kd_cli.networks.build import build_network
 from kd_cli.networks.spec import parse_spec
 from kd_cli.report.tables import counted
 from kd_cli.training import device, memory

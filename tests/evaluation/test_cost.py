@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from kd_cli.config import LATENCY_THREADS
 from kd_cli.data.dataset import Dataset, Split
 from kd_cli.evaluation import cost
-from kd_cli.evaluation.cost import count_macs, measure_costs
-from kd_cli.networks.classifier import build_classifier, count_parameters
+from kd_cli.evaluation.cost import measure_costs
+from kd_cli.networks.classifier import build_classifier, count_macs, count_parameters
 from kd_cli.networks.spec import parse_spec
 
 

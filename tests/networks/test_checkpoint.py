@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_cli.config import KdError, Role
 from kd_cli.data.dataset import DataInfo, Dataset, to_pixels
+from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import (
     DIGEST_KEY,
     METADATA_KEY,
@@ -31,7 +32,6 @@ from kd_cli.networks.checkpoint import (
     save_checkpoint,
 )
 from kd_cli.networks.classifier import build_classifier
-from kd_cli.networks.reference import Network, build_network
 from kd_cli.networks.spec import parse_spec
 
 CPU = torch.device("cpu")
@@ -40,13 +40,13 @@ Description = dict[str, Any]
 
 
 @pytest.fixture
-def network() -> Network:
+def network() -> nn.Module:
     torch.manual_seed(0)
     return build_network(parse_spec("mlp-8"))
 
 
 @pytest.fixture
-def saved(tmp_path: Path, network: Network, metadata: Metadata) -> Path:
+def saved(tmp_path: Path, network: nn.Module, metadata: Metadata) -> Path:
     path = tmp_path / "student.safetensors"
     save_checkpoint(path, network, metadata)
     return path
@@ -65,11 +65,11 @@ def write(path: Path, description: Description, tensors: dict[str, Tensor]) -> N
     save_file(tensors, path, {METADATA_KEY: json.dumps(sealed)})
 
 
-def assert_same_weights(found: Network, expected: Network) -> None:
+def assert_same_weights(found: nn.Module, expected: nn.Module) -> None:
     torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
-def test_network_comes_back_to_the_bit(saved: Path, network: Network) -> None:
+def test_network_comes_back_to_the_bit(saved: Path, network: nn.Module) -> None:
     assert_same_weights(load_checkpoint(saved, CPU).classifier.network, network)
 
 
@@ -77,7 +77,7 @@ def test_metadata_comes_back_whole(saved: Path, metadata: Metadata) -> None:
     assert load_checkpoint(saved, CPU).metadata == metadata
 
 
-def test_place_in_an_ensemble_comes_back(saved: Path, network: Network, metadata: Metadata) -> None:
+def test_place_in_an_ensemble_comes_back(saved: Path, network: nn.Module, metadata: Metadata) -> None:
     member = replace(metadata, ensemble=Membership("0123abcd", number=2, size=3))
     save_checkpoint(saved, network, member)
     assert load_checkpoint(saved, CPU).metadata == member
@@ -98,7 +98,7 @@ def test_classifier_comes_back_with_its_normalisation(tmp_path: Path, tiny: Data
 
 @pytest.mark.parametrize("classes", [2, 37])
 def test_network_for_another_number_of_classes_comes_back(tmp_path: Path, metadata: Metadata, classes: int) -> None:
-    network = build_network(parse_spec("mlp-8"), classes)
+    network = build_network(parse_spec("mlp-8"), classes=classes)
     data = replace(metadata.data, classes=tuple(f"class {number}" for number in range(classes)))
     save_checkpoint(tmp_path / "file", network, replace(metadata, data=data))
     loaded = load_checkpoint(tmp_path / "file", CPU)
@@ -113,20 +113,20 @@ def test_classifier_is_ready_to_use_on_the_device_asked_for(saved: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["student", "x.pth", "x.pt", "x.bin", "x.safetensors.old", "ünï 1"])
-def test_checkpoint_may_have_any_name(tmp_path: Path, network: Network, metadata: Metadata, name: str) -> None:
+def test_checkpoint_may_have_any_name(tmp_path: Path, network: nn.Module, metadata: Metadata, name: str) -> None:
     save_checkpoint(tmp_path / name, network, metadata)
     assert_same_weights(load_checkpoint(tmp_path / name, CPU).classifier.network, network)
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x", "x.pth"])
-def test_plain_state_dict_may_have_any_name(tmp_path: Path, network: Network, name: str) -> None:
+def test_plain_state_dict_may_have_any_name(tmp_path: Path, network: nn.Module, name: str) -> None:
     torch.save(network.state_dict(), tmp_path / name)
     assert_same_weights(load_checkpoint(tmp_path / name, CPU).classifier.network, network)
 
 
 @pytest.mark.parametrize("start", [b"PK\0", b"\x80\x02\x01"], ids=["ZIP", "pickle"])
 def test_header_may_have_the_length_that_begins_like_another_format(
-    tmp_path: Path, network: Network, metadata: Metadata, start: bytes
+    tmp_path: Path, network: nn.Module, metadata: Metadata, start: bytes
 ) -> None:
     """A safetensors file begins with the length of its header."""
     length, path = int.from_bytes(start, "little"), tmp_path / "file"
@@ -138,9 +138,9 @@ def test_header_may_have_the_length_that_begins_like_another_format(
 
 
 def test_digest_tells_networks_apart_and_not_their_files(
-    tmp_path: Path, saved: Path, network: Network, metadata: Metadata
+    tmp_path: Path, saved: Path, network: nn.Module, metadata: Metadata
 ) -> None:
-    def digest(name: str, network: Network = network, metadata: Metadata = metadata) -> str:
+    def digest(name: str, network: nn.Module = network, metadata: Metadata = metadata) -> str:
         save_checkpoint(tmp_path / name, network, metadata)
         return load_checkpoint(tmp_path / name, CPU).digest
 
@@ -159,14 +159,14 @@ def test_digest_of_a_plain_state_dict_tells_its_weights(tmp_path: Path) -> None:
 
 
 def test_same_network_is_written_in_the_same_bytes(
-    tmp_path: Path, saved: Path, network: Network, metadata: Metadata
+    tmp_path: Path, saved: Path, network: nn.Module, metadata: Metadata
 ) -> None:
     save_checkpoint(tmp_path / "again", network, metadata)
     assert (tmp_path / "again").read_bytes() == saved.read_bytes()
 
 
 @pytest.fixture
-def version_0_1(tmp_path: Path, network: Network) -> Path:
+def version_0_1(tmp_path: Path, network: nn.Module) -> Path:
     """A checkpoint as version 0.1 wrote it, with the data in pieces."""
     path = tmp_path / "old.safetensors"
     description = {
@@ -186,7 +186,7 @@ def version_0_1(tmp_path: Path, network: Network) -> Path:
     return path
 
 
-def test_checkpoint_of_version_0_1_is_read_with_its_data(version_0_1: Path, network: Network) -> None:
+def test_checkpoint_of_version_0_1_is_read_with_its_data(version_0_1: Path, network: nn.Module) -> None:
     loaded = load_checkpoint(version_0_1, CPU)
     data = DataInfo("fashion-mnist", tuple("abcdefghij"), (1, 28, 28), (0.286,), (0.353,), digest="")
     options = {"epochs": 1, "method": "kd", "temperature": 4}
@@ -196,7 +196,9 @@ def test_checkpoint_of_version_0_1_is_read_with_its_data(version_0_1: Path, netw
     assert_same_weights(loaded.classifier.network, network)
 
 
-def test_checkpoint_of_version_0_1_is_normalised_as_it_was(version_0_1: Path, tiny: Dataset, network: Network) -> None:
+def test_checkpoint_of_version_0_1_is_normalised_as_it_was(
+    version_0_1: Path, tiny: Dataset, network: nn.Module
+) -> None:
     pixels = to_pixels(tiny.test.images[:5])
     logits = load_checkpoint(version_0_1, CPU).classifier(pixels)
     torch.testing.assert_close(logits, network((pixels - 0.286) / 0.353))
@@ -313,7 +315,7 @@ def test_a_single_changed_weight_is_noticed(saved: Path) -> None:
         load_checkpoint(saved, CPU)
 
 
-def test_weights_of_another_type_are_refused(saved: Path, network: Network, metadata: Metadata) -> None:
+def test_weights_of_another_type_are_refused(saved: Path, network: nn.Module, metadata: Metadata) -> None:
     save_checkpoint(saved, network.half(), metadata)
     with pytest.raises(KdError, match="32-bit"):
         load_checkpoint(saved, CPU)
@@ -322,7 +324,7 @@ def test_weights_of_another_type_are_refused(saved: Path, network: Network, meta
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("plain", [False, True], ids=["own", "plain"])
 def test_weights_that_are_no_numbers_are_refused(
-    tmp_path: Path, network: Network, metadata: Metadata, value: float, plain: bool
+    tmp_path: Path, network: nn.Module, metadata: Metadata, value: float, plain: bool
 ) -> None:
     with torch.no_grad():
         next(network.parameters())[0, 0] = value
@@ -335,7 +337,7 @@ def test_weights_that_are_no_numbers_are_refused(
 
 
 def test_checkpoint_is_recognised_by_its_header(
-    tmp_path: Path, saved: Path, version_0_1: Path, network: Network
+    tmp_path: Path, saved: Path, version_0_1: Path, network: nn.Module
 ) -> None:
     assert is_checkpoint(saved)
     assert is_checkpoint(version_0_1)
@@ -392,7 +394,7 @@ def test_data_set_without_any_checkpoint_says_how_to_train_one(tmp_path: Path, r
 
 
 def test_checkpoint_is_written_whole_or_not_at_all(
-    saved: Path, network: Network, metadata: Metadata, monkeypatch: pytest.MonkeyPatch
+    saved: Path, network: nn.Module, metadata: Metadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = saved.read_bytes()
 

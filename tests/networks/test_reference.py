@@ -3,8 +3,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_cli.networks.build import build_network
 from kd_cli.networks.classifier import count_parameters
-from kd_cli.networks.reference import StudentNet, TeacherNet, build_network
+from kd_cli.networks.reference import StudentNet, TeacherNet
 from kd_cli.networks.spec import parse_spec
 
 
@@ -81,7 +82,7 @@ def test_student_is_the_documented_function() -> None:
     ],
 )
 def test_spec_builds_a_network_of_its_size(spec: str, classes: int, parameters: int) -> None:
-    assert count_parameters(build_network(parse_spec(spec), classes)) == parameters
+    assert count_parameters(build_network(parse_spec(spec), classes=classes)) == parameters
 
 
 @pytest.mark.parametrize(
@@ -100,13 +101,14 @@ def test_layers_carry_the_documented_names(spec: str, layers: set[str]) -> None:
     ],
 )
 def test_features_carry_the_names_of_their_layers(spec: str, shapes: dict[str, tuple[int, ...]]) -> None:
-    features = build_network(parse_spec(spec)).forward_features(torch.randn(3, 1, 28, 28))
+    features = build_network(parse_spec(spec)).forward_features(torch.randn(3, 1, 28, 28))  # type: ignore[operator]
     assert {name: tuple(feature.shape) for name, feature in features.items()} == shapes
 
 
 @pytest.mark.parametrize("spec", ["cnn-4", "mlp-16-8"])
 def test_hidden_features_have_been_through_relu(spec: str) -> None:
-    *hidden, _logits = build_network(parse_spec(spec)).forward_features(torch.randn(3, 1, 28, 28)).values()
+    network = build_network(parse_spec(spec))
+    *hidden, _logits = network.forward_features(torch.randn(3, 1, 28, 28)).values()  # type: ignore[operator]
     assert all((feature >= 0).all() for feature in hidden)
 
 

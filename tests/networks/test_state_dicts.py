@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from kd_cli.config import KdError, Role
+from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.networks.classifier import Classifier
-from kd_cli.networks.reference import build_network
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.state_dicts import is_state_dict, read_state_dict
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("spec", ["cnn-32", "mlp-128", "mlp-16-8", "mlp" + 16 * "-8"])
 @pytest.mark.parametrize("new", [True, False], ids=["ZIP", "pickle"])
 def test_state_dict_is_recognised_by_its_layers(tmp_path: Path, spec: str, classes: int, new: bool) -> None:
-    path, network = tmp_path / "plain.pth", build_network(parse_spec(spec), classes)
+    path, network = tmp_path / "plain.pth", build_network(parse_spec(spec), classes=classes)
     torch.save(network.state_dict(), path, _use_new_zipfile_serialization=new)
     assert is_state_dict(path)
     found, found_classes, weights = read_state_dict(path)
@@ -37,7 +37,8 @@ def test_state_dict_is_taken_aloud_to_be_trained_on_mnist(
     loaded = load_checkpoint(tmp_path / "plain.pth", CPU)
     assert (loaded.metadata.role, loaded.metadata.data.name) == (role, "mnist")
     pixels = torch.rand(3, 1, 28, 28)
-    assert torch.equal(loaded.classifier(pixels), Classifier(network, (0.1307,), (0.3081,))(pixels))
+    expected = Classifier(network, (0.1307,), (0.3081,), (1, 28, 28))(pixels)
+    assert torch.equal(loaded.classifier(pixels), expected)
     assert "plain.pth does not say what it was trained on: assumed mnist" in caplog.text
 
 
