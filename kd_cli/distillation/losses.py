@@ -119,9 +119,24 @@ def attention_loss(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
 
     Args:
         student_maps: (N, channels, height, width).
-        teacher_maps: (N, other channels, height, width).
+        teacher_maps: (N, other channels, height, width); of another size, see `match_sizes`.
     """
+    student_maps, teacher_maps = match_sizes(student_maps, teacher_maps)
     return F.mse_loss(_attention(student_maps), _attention(teacher_maps))
+
+
+def match_sizes(student_maps: Tensor, teacher_maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps of the same height and width: the larger ones are averaged over neighbouring places.
+
+    This is what the code of Tian et al. 2020 (RepDistiller) does for attention and for variational information
+    distillation. Maps of the same size stay as they are.
+    """
+    height, width = (min(sides) for sides in zip(student_maps.shape[2:], teacher_maps.shape[2:], strict=True))
+    student_maps, teacher_maps = (
+        maps if maps.shape[2:] == (height, width) else F.adaptive_avg_pool2d(maps, (height, width))
+        for maps in (student_maps, teacher_maps)
+    )
+    return student_maps, teacher_maps
 
 
 def _attention(maps: Tensor) -> Tensor:
@@ -224,9 +239,9 @@ def variational_loss(predicted_mean: Tensor, variance: Tensor, teacher_features:
     constant.
 
     Args:
-        predicted_mean: (N, features), made from the student's features by a learnt network.
+        predicted_mean: (N, ..., features), made from the student's features by a learnt network.
         variance: (features,), learnt, positive, the same for all images.
-        teacher_features: (N, features).
+        teacher_features: (N, ..., features).
     """
     return F.gaussian_nll_loss(predicted_mean, teacher_features, variance.expand_as(predicted_mean))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_cli.config import KdError, Role
 from kd_cli.data.batches import Batch
 from kd_cli.data.dataset import to_pixels
 from kd_cli.data.labels import NO_LABEL
@@ -17,7 +18,9 @@ from kd_cli.data.seeds import spawn_seeds
 from kd_cli.distillation import losses, projections
 from kd_cli.distillation.methods import FeatureLevel, MethodConfig
 from kd_cli.distillation.projections import FeatureSizes
-from kd_cli.distillation.teacher_outputs import Outputs, TeacherOutputs, read_features
+from kd_cli.distillation.teacher_outputs import Outputs, TeacherOutputs
+from kd_cli.networks import features
+from kd_cli.networks.features import Layer
 from kd_cli.training.objective import Objective, Step, label_objective
 
 Loss = Callable[..., Any]
@@ -29,13 +32,17 @@ class Distillation(nn.Module):
 
     Args:
         config: the method.
-        teacher: the teacher's outputs at the level that the method reads.
+        teacher: the teacher's outputs where the method reads them.
+        layer: where it reads the student; None for its logits.
         loss: the method's function, or its module.
         all_labelled: whether every training image has a label.
     """
 
-    def __init__(self, config: MethodConfig, teacher: Outputs, loss: Loss, all_labelled: bool) -> None:
+    def __init__(
+        self, config: MethodConfig, teacher: Outputs, layer: Layer | None, loss: Loss, all_labelled: bool
+    ) -> None:
         super().__init__()
+        self.layer = layer
         self.row, self.teacher, self.loss, self.all_labelled = config.row, teacher, loss, all_labelled
         self.arguments, self.weights, self.label_weight = config.arguments, config.weights, config.label_weight
 
@@ -60,11 +67,10 @@ class Distillation(nn.Module):
 
     def _read(self, network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the method reads from the student, and the student's logits."""
-        if self.row.reads is FeatureLevel.logits:
+        if self.layer is None:
             logits = network(images)
             return logits, logits
-        features = network.forward_features(images)
-        return read_features(self.row.reads, features), read_features(FeatureLevel.logits, features)
+        return self.layer.read(network, images)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean over the images that have a label; 0 for a batch without any."""
@@ -85,37 +91,38 @@ def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, networ
         seed: the run's.
 
     Raises:
+        KdError: a network has no layer that the method could read.
         ValueError: a method other than the baseline has no teacher, or several where it compares features.
     """
     if config.is_baseline:
         return label_objective
     if outputs is None:
         raise ValueError(f"{config.method} needs the outputs of a teacher")
-    row = config.row
+    row, all_labelled = config.row, bool((outputs.split.labels != NO_LABEL).all())
     if row.reads is FeatureLevel.logits:
         averaged_at = config.options.get("temperature", 1.0) if row.averages == "probabilities" else None
-        teacher = outputs.logits(averaged_at)
-    else:
-        teacher = outputs.features(row.reads)
-    loss = getattr(losses, row.loss, None) or _build_module(config, outputs, network, seed)
-    return Distillation(config, teacher, loss, bool((outputs.split.labels != NO_LABEL).all()))
+        return Distillation(config, outputs.logits(averaged_at), None, getattr(losses, row.loss), all_labelled)
+    (classifier,) = outputs.classifiers
+    pixels = to_pixels(outputs.split.images[:1])
+    student, student_shape = _locate(config, Role.student, network, pixels)
+    teacher, teacher_shape = _locate(config, Role.teacher, classifier, pixels)
+    loss = getattr(losses, row.loss, None)
+    if loss is None:
+        seeds = spawn_seeds(seed)
+        sizes = FeatureSizes(student_shape, teacher_shape, images=len(outputs.split), seed=seeds.negatives)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seeds.method)  # `torch.manual_seed` would reseed the GPU's stream, too
+            loss = getattr(projections, row.loss)(sizes).to(pixels.device)
+    return Distillation(config, outputs.features(teacher), student, loss, all_labelled)
 
 
-def _build_module(config: MethodConfig, outputs: TeacherOutputs, network: nn.Module, seed: int) -> nn.Module:
-    split, seeds, level = outputs.split, spawn_seeds(seed), config.row.reads
-    pixels = to_pixels(split.images[:1])
-    student, teacher = (_count_features(each, level, pixels) for each in (network, outputs.classifiers[0]))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seeds.method)  # `torch.manual_seed` would reseed the GPU's stream, too
-        sizes = FeatureSizes(student, teacher, images=len(split), seed=seeds.negatives)
-        module: nn.Module = getattr(projections, config.row.loss)(sizes)
-    return module.to(split.images.device)
-
-
-@torch.no_grad()
-def _count_features(network: Any, level: FeatureLevel, pixels: Tensor) -> int:
-    training = network.training
-    network.eval()  # one image must not change the statistics of normalisation layers
-    size: int = read_features(level, network.forward_features(pixels)).shape[1]
-    network.train(training)
-    return size
+def _locate(config: MethodConfig, role: Role, network: Any, pixels: Tensor) -> tuple[Layer, tuple[int, ...]]:
+    """The layer of a network that a method reads, and the shape of what it gives for one image."""
+    level = config.row.reads
+    find = features.find_maps if level is FeatureLevel.maps else features.find_penultimate
+    try:
+        layer = find(network, pixels)
+        shape = features.measure(layer, network, pixels)
+    except KdError as error:
+        raise KdError(f"the {role.value}: {error}") from error
+    return layer, shape

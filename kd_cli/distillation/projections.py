@@ -1,7 +1,7 @@
 """Losses with layers of their own, which are trained together with the student and thrown away afterwards.
 
-Each is built from `FeatureSizes`, and called with the student's features (N, student), the teacher's (N, teacher) and
-the images' rows in the training split (N,).
+Each is built from `FeatureSizes`, and called with the student's features, (N, ...), the teacher's, (N, ...), and the
+images' rows in the training split, (N,).
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_cli.config import KdError
 from kd_cli.distillation import losses
 
 
@@ -20,55 +21,87 @@ class FeatureSizes:
     """What a loss with layers of its own must know.
 
     Attributes:
-        student: the number of the student's features.
-        teacher: the number of the teacher's.
+        student: the shape of the student's features for one image: (features,), (channels, height, width), ...
+        teacher: the shape of the teacher's.
         images: the number of training images.
         seed: of what the loss draws at random while it is trained; its weights come from torch's global stream.
     """
 
-    student: int
-    teacher: int
+    student: tuple[int, ...]
+    teacher: tuple[int, ...]
     images: int
     seed: int
+
+
+def _widths(sizes: FeatureSizes) -> tuple[int, int]:
+    """How many values student and teacher have at each place: (D,), or (T, D) at T places, or (C, H, W) at H * W.
+
+    Raises:
+        KdError: they cannot be compared place by place.
+    """
+    student, teacher = sizes.student, sizes.teacher
+    if not len(student) == len(teacher) <= 3 or (len(student) == 2 and student[0] != teacher[0]):
+        raise KdError(
+            f"the method compares layers place by place, and the student's gives {student} for each image, "
+            f"the teacher's {teacher}: use --student-layer and --teacher-layer, or a method such as sp"
+        )
+    return (student[0], teacher[0]) if len(student) == 3 else (student[-1], teacher[-1])
+
+
+def _place_by_place(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Features with their values in the last dimension, where a linear layer is a 1x1 convolution of maps.
+
+    Maps of different sizes are brought together as by `losses.match_sizes`.
+    """
+    if student.ndim != 4:
+        return student, teacher
+    student, teacher = losses.match_sizes(student, teacher)
+    return student.movedim(1, 3), teacher.movedim(1, 3)
 
 
 class Hint(nn.Module):
     """FitNets' hint: a linear layer brings the student's features to the teacher's width.
 
-    The paper trains up to the hint first and distils afterwards; here, as in Tian et al. 2020, both at once.
+    The paper trains up to the hint first and distils afterwards; here, as in Tian et al. 2020, both at once. Of maps it
+    is a 1x1 convolution. The paper's regressor brings larger maps of the student to the teacher's size with a kernel as
+    large as the difference (section 2.2), and Tian et al.'s code with a stride; here the larger maps are pooled.
     """
 
     def __init__(self, sizes: FeatureSizes) -> None:
         super().__init__()
-        self.regressor = nn.Linear(sizes.student, sizes.teacher)
+        self.regressor = nn.Linear(*_widths(sizes))
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         """`losses.hint_loss` of the projected features."""
+        student, teacher = _place_by_place(student, teacher)
         return losses.hint_loss(self.regressor(student), teacher)
 
 
 class Variational(nn.Module):
     """Variational information distillation: a small network predicts the teacher's features, and how surely.
 
-    The regressor has three layers and the variance of each feature starts at 5, as in the authors' code.
+    The regressor has three layers and the variance of each feature starts at 5, as in the authors' code. Of maps it is
+    three 1x1 convolutions with a variance for each channel, and larger maps are pooled, as in Tian et al.'s code.
     """
 
     START, FLOOR = 5.0, 1e-5
 
     def __init__(self, sizes: FeatureSizes) -> None:
         super().__init__()
+        width, teacher = _widths(sizes)
         self.regressor = nn.Sequential(
-            nn.Linear(sizes.student, sizes.teacher, bias=False),
+            nn.Linear(width, teacher, bias=False),
             nn.ReLU(),
-            nn.Linear(sizes.teacher, sizes.teacher, bias=False),
+            nn.Linear(teacher, teacher, bias=False),
             nn.ReLU(),
-            nn.Linear(sizes.teacher, sizes.teacher, bias=False),
+            nn.Linear(teacher, teacher, bias=False),
         )
         start = math.log(math.expm1(self.START - self.FLOOR))  # softplus(start) + FLOOR = START
-        self.spread = nn.Parameter(torch.full((sizes.teacher,), start))
+        self.spread = nn.Parameter(torch.full((teacher,), start))
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         """`losses.variational_loss` of the predicted features."""
+        student, teacher = _place_by_place(student, teacher)
         return losses.variational_loss(self.regressor(student), F.softplus(self.spread) + self.FLOOR, teacher)
 
 
@@ -81,6 +114,7 @@ class Contrast(nn.Module):
     As in the paper: both embeddings are learnt, linear, 128 wide and of unit length; temperature 0.07; momentum 0.5;
     the critic's constant Z is estimated from the first batch. Not as in the paper: 1,024 negatives in place of 16,384,
     and all images of a batch share them, which makes one matrix product of what would be 540 MB of gathered rows.
+    Features with more than one dimension are flattened, as in the authors' code.
     """
 
     WIDTH, NEGATIVES, TEMPERATURE, MOMENTUM = 128, 1_024, 0.07, 0.5
@@ -91,8 +125,8 @@ class Contrast(nn.Module):
 
     def __init__(self, sizes: FeatureSizes) -> None:
         super().__init__()
-        self.embed_student = nn.Linear(sizes.student, self.WIDTH)
-        self.embed_teacher = nn.Linear(sizes.teacher, self.WIDTH)
+        self.embed_student = nn.Linear(math.prod(sizes.student), self.WIDTH)
+        self.embed_teacher = nn.Linear(math.prod(sizes.teacher), self.WIDTH)
         for name in ("student_bank", "teacher_bank"):
             self.register_buffer(name, F.normalize(torch.randn(sizes.images, self.WIDTH)))
         self.register_buffer("log_normaliser", torch.zeros(2))
@@ -112,7 +146,10 @@ class Contrast(nn.Module):
         """The sum of `losses.contrastive_loss` with the teacher's bank and with the student's."""
         images = len(self.student_bank)
         chosen = torch.randint(images, (self.NEGATIVES,), generator=self.random).to(index.device)
-        embeddings = F.normalize(self.embed_student(student)), F.normalize(self.embed_teacher(teacher))
+        embeddings = (
+            F.normalize(self.embed_student(student.flatten(1))),
+            F.normalize(self.embed_teacher(teacher.flatten(1))),
+        )
         banks = self.teacher_bank, self.student_bank
         scores = []
         for embedding, bank in zip(embeddings, banks, strict=True):

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from kd_cli.data.batches import Batch
 from kd_cli.data.dataset import Split, to_pixels
-from kd_cli.distillation.methods import FeatureLevel
 from kd_cli.networks.classifier import Classifier, compute_logits
+from kd_cli.networks.features import Layer
 
 Outputs = Callable[[Batch], Tensor]
 """A teacher's outputs for a batch of training images, (B, ...), without gradients."""
@@ -36,17 +36,17 @@ class TeacherOutputs:
     def logits(self, temperature: float | None) -> Outputs:
         """The teacher's logits, (B, classes); `average_logits` at this temperature where there are several teachers."""
         if len(self.classifiers) == 1:
-            return self._prepare(FeatureLevel.logits, self.classifiers[0])
+            return self._prepare("logits", self.classifiers[0])
         return self._prepare(temperature, lambda pixels: average_logits(self.classifiers, pixels, temperature))
 
-    def features(self, level: FeatureLevel) -> Outputs:
-        """The features of the only teacher at a level.
+    def features(self, layer: Layer) -> Outputs:
+        """What a layer of the only teacher gives.
 
         Raises:
             ValueError: there are several teachers.
         """
         (classifier,) = self.classifiers
-        return self._prepare(level, lambda pixels: read_features(level, classifier.forward_features(pixels)))
+        return self._prepare(layer, lambda pixels: layer.read(classifier, pixels)[0])
 
     @torch.no_grad()
     def _prepare(self, key: Hashable, compute: Callable[[Tensor], Tensor]) -> Outputs:
@@ -70,13 +70,6 @@ def _compute_live(compute: Callable[[Tensor], Tensor]) -> Outputs:
             return compute(batch.images)
 
     return outputs
-
-
-def read_features(level: FeatureLevel, features: dict[str, Tensor]) -> Tensor:
-    """The features at a level, of all that a network's ``forward_features`` gives, in the order of its layers."""
-    if level is FeatureLevel.maps:
-        return next(feature for feature in reversed(features.values()) if feature.ndim == 4)
-    return list(features.values())[-2 if level is FeatureLevel.penultimate else -1]
 
 
 def average_logits(classifiers: Sequence[Classifier], pixels: Tensor, temperature: float | None) -> Tensor:

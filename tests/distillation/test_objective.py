@@ -13,8 +13,9 @@ from kd_cli.data.labels import NO_LABEL
 from kd_cli.distillation import losses, projections
 from kd_cli.distillation.methods import FROM_LABELS, METHODS, FeatureLevel, Method, MethodConfig
 from kd_cli.distillation.objective import build_objective
-from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits, read_features
+from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits
 from kd_cli.networks.classifier import Classifier
+from kd_cli.networks.features import find_penultimate
 from kd_cli.training.objective import Step, label_objective
 from tests.distillation.conftest import MakeClassifier, train
 
@@ -165,8 +166,10 @@ class TestWeights:
         self, name: str, parts: Any, outputs: TeacherOutputs, student: Classifier, batch: Batch
     ) -> None:
         step = build_objective(MethodConfig(name, weight=3, beta=5), outputs, student, 0)(student, batch)
-        level = METHODS[name].reads
-        read = [read_features(level, each.forward_features(batch.images)) for each in (student, outputs.classifiers[0])]
+        read = [
+            find_penultimate(each, batch.images).read(each, batch.images)[0 if name == "rkd" else 1]
+            for each in (student, outputs.classifiers[0])
+        ]
         first, second = parts(*read, batch.labels)
         torch.testing.assert_close(step.terms["teacher"], 3 * first + 5 * second)
 
@@ -229,7 +232,8 @@ class TestLayersOfTheirOwn:
         assert torch.equal(first, second)
 
     def test_leave_a_network_with_normalisation_layers_as_it_is(self, outputs: TeacherOutputs) -> None:
-        network = Normalised().train()
+        module: Any = Normalised()
+        network = Classifier(module, (0.13,), (0.31,)).train()
         before = copied(network.state_dict())
         build_objective(MethodConfig("fitnet"), outputs, network, 0)
         assert_equal(before, network.state_dict())
@@ -243,9 +247,9 @@ class Normalised(nn.Module):
         super().__init__()
         self.hidden, self.norm, self.last = nn.Linear(784, 6), nn.BatchNorm1d(6), nn.Linear(6, 10)
 
-    def forward_features(self, pixels: Tensor) -> dict[str, Tensor]:
-        hidden = self.norm(self.hidden(pixels.flatten(1)))
-        return {"hidden": hidden, "last": self.last(hidden)}
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.norm(self.hidden(x.flatten(1))))
+        return logits
 
 
 class TestSeveralTeachers:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from kd_cli.distillation import losses
 from kd_cli.distillation.projections import Contrast, FeatureSizes, Hint, Variational
 
-SIZES = FeatureSizes(student=6, teacher=9, images=40, seed=3)
+SIZES = FeatureSizes(student=(6,), teacher=(9,), images=40, seed=3)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ class TestContrast:
     def test_the_seed_alone_decides_the_negatives(self, features: tuple[Tensor, Tensor, Tensor]) -> None:
         def first_value(seed: int, global_seed: int) -> float:
             torch.manual_seed(0)
-            contrast = Contrast(FeatureSizes(6, 9, images=40, seed=seed))
+            contrast = Contrast(FeatureSizes((6,), (9,), images=40, seed=seed))
             torch.manual_seed(global_seed)
             value: float = contrast(*features).item()
             return value

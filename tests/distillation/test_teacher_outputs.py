@@ -10,12 +10,12 @@ from kd_cli.config import TrainingConfig
 from kd_cli.data.batches import Batch, BatchSource
 from kd_cli.data.dataset import Split
 from kd_cli.distillation import teacher_outputs
-from kd_cli.distillation.methods import FeatureLevel
-from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits, read_features
+from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits
 from kd_cli.networks.classifier import Classifier
+from kd_cli.networks.features import Layer
 from tests.distillation.conftest import MakeClassifier
 
-LEVELS = [FeatureLevel.penultimate, FeatureLevel.maps]
+LAYERS = [Layer("fc1"), Layer("conv1")]
 
 
 @pytest.fixture
@@ -49,28 +49,26 @@ def test_every_image_has_its_own_logits_under_shuffling(teacher: Classifier, spl
             torch.testing.assert_close(logits(batch), teacher(batch.images).detach())
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_image_has_its_own_features_under_shuffling(
-    level: FeatureLevel, teacher: Classifier, split: Split
-) -> None:
-    features = TeacherOutputs([teacher], split, always_new=False).features(level)
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_every_image_has_its_own_features_under_shuffling(layer: Layer, teacher: Classifier, split: Split) -> None:
+    features = TeacherOutputs([teacher], split, always_new=False).features(layer)
     for batch in BatchSource(split, 50, seed=5).epoch():
-        expected = read_features(level, teacher.forward_features(batch.images))
+        expected = teacher.forward_features(batch.images)[layer.name]
         torch.testing.assert_close(features(batch), expected.detach())
 
 
 @pytest.mark.parametrize("warp", [False, True])
 @pytest.mark.parametrize("augment", [False, True])
-@pytest.mark.parametrize("level", [FeatureLevel.logits, *LEVELS])
+@pytest.mark.parametrize("layer", [None, *LAYERS], ids=str)
 def test_outputs_belong_to_the_augmented_image(
-    augment: bool, warp: bool, level: FeatureLevel, teacher: Classifier, split: Split
+    augment: bool, warp: bool, layer: Layer | None, teacher: Classifier, split: Split
 ) -> None:
     """Outputs for the image as it is on disk would be stale, whichever way the image was changed."""
     config = TrainingConfig(augment=augment, warp=warp)
     own = TeacherOutputs([teacher], split, config.always_new)
-    outputs = own.logits(4.0) if level is FeatureLevel.logits else own.features(level)
+    outputs = own.logits(4.0) if layer is None else own.features(layer)
     batch = next(BatchSource(split, 50, seed=0, augment=augment, warp=warp).epoch())
-    expected = read_features(level, teacher.forward_features(batch.images))
+    expected = teacher.forward_features(batch.images)[layer.name if layer else "fc2"]
     torch.testing.assert_close(outputs(batch), expected.detach())
 
 
@@ -99,7 +97,7 @@ def test_outputs_too_large_to_keep_are_computed_for_each_batch(
 def test_outputs_carry_no_gradients(always_new: bool, teacher: Classifier, split: Split, batch: Batch) -> None:
     own = TeacherOutputs([teacher], split, always_new)
     assert not own.logits(4.0)(batch).requires_grad
-    assert not own.features(FeatureLevel.maps)(batch).requires_grad
+    assert not own.features(Layer("conv1"))(batch).requires_grad
 
 
 def test_teachers_are_in_evaluation_mode(make_classifier: MakeClassifier, split: Split) -> None:
@@ -120,7 +118,7 @@ def test_several_teachers_are_averaged_at_the_temperature_asked_for(
 
 def test_features_of_several_teachers_are_refused(three: list[Classifier], split: Split) -> None:
     with pytest.raises(ValueError, match="too many values"):
-        TeacherOutputs(three, split, always_new=False).features(FeatureLevel.penultimate)
+        TeacherOutputs(three, split, always_new=False).features(Layer("fc1"))
 
 
 class TestAverages:
@@ -133,20 +131,3 @@ class TestAverages:
     def test_are_of_logits_without_a_temperature(self, three: list[Classifier], batch: Batch) -> None:
         expected = torch.stack([each(batch.images) for each in three]).mean(dim=0)
         torch.testing.assert_close(average_logits(three, batch.images, None), expected)
-
-
-@pytest.mark.parametrize(
-    ("spec", "level", "shape"),
-    [
-        ("cnn-6", FeatureLevel.maps, (32, 6, 4, 4)),
-        ("cnn-6", FeatureLevel.penultimate, (32, 128)),
-        ("cnn-6", FeatureLevel.logits, (32, 10)),
-        ("mlp-20-12", FeatureLevel.penultimate, (32, 12)),
-        ("mlp-20-12", FeatureLevel.logits, (32, 10)),
-    ],
-)
-def test_features_are_read_at_their_level(
-    spec: str, level: FeatureLevel, shape: tuple[int, ...], make_classifier: MakeClassifier, batch: Batch
-) -> None:
-    features = make_classifier(spec).forward_features(batch.images)
-    assert read_features(level, features).shape == shape
