@@ -36,7 +36,7 @@ def show() -> None:
     _show_quality(quality)
     _show_cost(cost)
     _show_confusions(quality)
-    st.html(markup.sources(networks.values()))
+    loaded.show_sources(networks.values())
 
 
 def _stamp(checkpoint: Checkpoint) -> tuple[Path, str]:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd_cli.app import canvas, loaded, markup, predictions
+from kd_cli.app import canvas, loaded, predictions
 from kd_cli.app.navigation import Page
 from kd_cli.config import Role
 from kd_cli.networks.checkpoint import Checkpoint
@@ -14,7 +14,7 @@ def show() -> None:
     with loaded.failures_shown():
         networks = loaded.pair_for_images()
     _draw_and_predict(networks)
-    st.html(markup.sources(networks.values()))
+    loaded.show_sources(networks.values())
 
 
 @st.fragment

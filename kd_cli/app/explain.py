@@ -58,7 +58,7 @@ def show() -> None:
         _show_probabilities(logits, dataset.info.classes, temperature)
         _show_loss(terms, alpha, temperature)
         _show_gradient(terms, dataset.info.classes)
-    st.html(markup.sources(networks.values()))
+    loaded.show_sources(networks.values())
 
 
 def _most_telling(dataset: Dataset, networks: dict[Role, Checkpoint]) -> int:

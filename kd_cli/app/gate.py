@@ -1,13 +1,17 @@
 """What comes to the server before Streamlit sees it: foreign names, foreign pages and endless uploads are refused.
 
+Browsers get a cookie here, by which `visitor` knows them.
+
 A page on another site can make a visitor's browser send requests here. Its name may even lead to this machine (DNS
 rebinding): then its requests look like the page's own, but for the name in ``Host``.
 """
 
+import secrets
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +26,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 """Of every answer: no other page may frame this one or embed what it serves."""
+
+COOKIE = "kd_visitor"
 
 Uploads = Callable[[str | None], int]
 """A session, or None for all of them -> the bytes of the uploads that the server keeps for it."""
@@ -45,12 +51,17 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
+        refusal = self._find_refusal(scope)
+        is_new = refusal is None and _is_new_visitor(scope)
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if is_new:
+                    headers.append("Set-Cookie", f"{COOKIE}={secrets.token_urlsafe()}; Path=/; HttpOnly; SameSite=Lax")
             await send(message)
 
-        refusal = self._find_refusal(scope)
         await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _find_refusal(self, scope: Scope) -> PlainTextResponse | None:
@@ -74,3 +85,11 @@ class Gate:
             return False
         # A proxy that this server was told of may ask under another name than its visitors do.
         return parts.netloc.lower() == host.lower() or find_name(parts.netloc) in self._names.allowed
+
+
+def _is_new_visitor(scope: Scope) -> bool:
+    """Whether a browser opens the page, and does not say that it was here before."""
+    request = HTTPConnection(scope)
+    # Not with a style sheet, say: what is the same for all may be kept by a proxy, which hands it on.
+    opens = scope["type"] == "http" and "text/html" in request.headers.get("accept", "")
+    return opens and COOKIE not in request.cookies

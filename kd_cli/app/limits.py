@@ -15,6 +15,9 @@ MESSAGE_MEGABYTES = 20
 DISCONNECTED_SECONDS = 20
 """For which a visitor whose connection broke is waited for. After that all that the server kept for them is freed."""
 
+MAX_TABS = 1_000
+"""That are remembered as somebody's."""
+
 MAX_IMAGES = 50
 """That are uploaded and shown at a time."""
 
@@ -22,10 +25,13 @@ MAX_PARAMETERS = 5_000_000
 """Of a student that is trained."""
 
 MAX_RUN_MEGABYTES = 1_000
-"""Of memory that a training run may take, by its estimate."""
+"""Of memory that a training run may take beside its images, as counted before it starts."""
 
 MAX_RUN_MINUTES = 15
-"""That a training run may take, by its estimate."""
+"""That a training run may take, as estimated from its first steps."""
+
+LONGEST_RUN_SECONDS = 1200.0
+"""After which a run is ended, whatever was estimated."""
 
 MAX_OWN_RUNS = 3
 """Of a visitor, that wait or go on."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def _load_or_shipped(dataset: str, role: Role) -> Checkpoint:
         shipped = checkpoint_path(shipped_models_dir(), dataset, role)
         if path == shipped or not shipped.exists():
             raise
-        st.warning(markup.as_markdown(f"{error}. The {role.value} that ships with kd is used instead."))
+        words = f"{in_page_words(str(error))}. The {role.value} that ships with kd is used instead."
+        st.warning(markup.as_markdown(words))
         return load(shipped)
 
 
@@ -155,16 +156,6 @@ def _load_test_images(config: DataConfig) -> Dataset:
     return prepared.load(config, train=False)
 
 
-@st.cache_resource(show_spinner="Counting the training images", max_entries=2)
-def count_training_images(config: DataConfig) -> int:
-    """How many images a run is trained on.
-
-    Raises:
-        KdError: the data set cannot be had.
-    """
-    return len(prepared.load(config).train)
-
-
 def test_logits(dataset: Dataset, network: Checkpoint) -> Tensor:
     """A network's logits, (N, classes), for all test images."""
     return _compute_logits(dataset.info.name, network.digest, dataset, network)
@@ -186,7 +177,22 @@ def failures_shown() -> Iterator[None]:
 
 
 def in_page_words(message: str) -> str:
-    """A message with the page's words for options; what a command line is, stays one."""
+    """A message with the page's words for options; what a command line is, stays one. Files are without folders."""
     return COMMAND_OR_OPTION.sub(
-        lambda found: found[0] if found[1] is None else WORDS.get(found[1], found[1].replace("-", " ")), message
+        lambda found: found[0] if found[1] is None else WORDS.get(found[1], found[1].replace("-", " ")),
+        _without_folders(message),
     )
+
+
+def show_sources(networks: Iterable[Checkpoint]) -> None:
+    """The networks that a page speaks of, and their files."""
+    st.html(
+        markup.sources((network.metadata, _without_folders(str(network.path)), network.shipped) for network in networks)
+    )
+
+
+def _without_folders(text: str) -> str:
+    """Where the networks lie is the server's business, not its visitors'."""
+    for folder in (run_config().models_dir, shipped_models_dir(), runs().folder):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from kd_cli.config import Role
 from kd_cli.digits.mnist_format import Image28
-from kd_cli.networks.checkpoint import Checkpoint
+from kd_cli.networks.checkpoint import Metadata
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,16 @@ def verdict(teacher: str, student: str) -> str:
     )
 
 
-def sources(checkpoints: Iterable[Checkpoint]) -> str:
-    """The files that a page speaks of."""
-    return f'<ul class="kd-sources">{"".join(map(_source, checkpoints))}</ul>'
+def sources(networks: Iterable[tuple[Metadata, str, bool]]) -> str:
+    """What networks are, the names of their files, and whether these ship with the package."""
+    return f'<ul class="kd-sources">{"".join(_source(*network) for network in networks)}</ul>'
 
 
-def _source(checkpoint: Checkpoint) -> str:
-    about = checkpoint.metadata
+def _source(about: Metadata, file: str, shipped: bool) -> str:
     trained = escape(f"trained on {about.data.name} with {about.method}")
-    origin = " (ships with kd)" if checkpoint.shipped else ""
     return (
         f"<li>{about.role.value.capitalize()} <strong>{escape(about.architecture)}</strong>, {trained}: "
-        f"<code>{escape(str(checkpoint.path))}</code>{origin}</li>"
+        f"<code>{escape(file)}</code>{' (ships with kd)' if shipped else ''}</li>"
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Progressed, Trained
-from kd_cli.app.limits import DISCONNECTED_SECONDS, MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS
+from kd_cli.app.limits import DISCONNECTED_SECONDS, LONGEST_RUN_SECONDS, MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS
 from kd_cli.app.process import Process
 from kd_cli.app.visitor import is_here
 from kd_cli.app.worker import Work, train
@@ -45,7 +45,13 @@ class Run:
     """
 
     def __init__(
-        self, name: str, config: StudentConfig, data: DataInfo, output: Path, owner: str, seconds: float = 600.0
+        self,
+        name: str,
+        config: StudentConfig,
+        data: DataInfo,
+        output: Path,
+        owner: str,
+        seconds: float = LONGEST_RUN_SECONDS,
     ) -> None:
         self.name, self.config, self.data, self.output, self.owner = name, config, data, output, owner
         self.seconds = seconds
@@ -74,7 +80,10 @@ class Run:
         """Train, and wait for the end of the run, or of its time. If nobody wants it, it stops after its epoch."""
         with self._lock:
             if not self.cancelled:
-                self._process = launch(partial(train, self.config, self.output), self._hear)
+                try:
+                    self._process = launch(partial(train, self.config, self.output), self._hear)
+                except OSError as error:
+                    self.error = f"it could not be started: {error.strerror}; try again later"
         if self._process:
             begin = wanted = time.monotonic()
             while self._process.running and (now := time.monotonic()) < begin + self.seconds:
@@ -87,6 +96,9 @@ class Run:
                 self._process.kill()
                 self._process.wait(10)
                 self.error = f"ended after {minutes} min, the longest that it may take; nothing was kept"
+        if self.result is None:  # what was written on the way
+            for leftover in self.output.parent.glob(f"*{self.output.stem}.*"):
+                leftover.unlink(missing_ok=True)
         self._ended.set()
 
     def stop(self) -> None:
@@ -145,11 +157,12 @@ class Runs:
         self._changed = threading.Condition()
         self._numbers = itertools.count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="kd-app-")
+        self.folder = Path(self._folder.name)
         self._closed = False
         atexit.register(self.close)
         threading.Thread(target=self._take_turns, daemon=True).start()
 
-    def add(self, name: str, config: StudentConfig, data: DataInfo, owner: str, seconds: float = 600.0) -> Run:
+    def add(self, name: str, config: StudentConfig, data: DataInfo, owner: str) -> Run:
         """Put a run into the queue. It starts when its turn comes.
 
         Raises:
@@ -162,8 +175,8 @@ class Runs:
             if len(unfinished) >= MAX_RUNS:
                 raise KdError(f"{MAX_RUNS} runs are not done yet, the most that this page takes: try again later")
             number = next(self._numbers)
-            output = Path(self._folder.name) / f"student-{number}.safetensors"
-            run = Run(f"{number}: {name}", config, data, output, owner, seconds)
+            output = self.folder / f"student-{number}.safetensors"
+            run = Run(f"{number}: {name}", config, data, output, owner)
             self._all.append(run)
             self._changed.notify_all()
             return run

@@ -36,7 +36,7 @@ def show() -> None:
         row = st.selectbox("Look closer at image", shown)
         found = predictions.predict_image(dataset.test.images[row, 0].numpy(), networks)
         st.html(predictions.as_html(found, f"Test image {row}"))
-    st.html(markup.sources(networks.values()))
+    loaded.show_sources(networks.values())
 
 
 def choose(dataset: Dataset, teacher: Tensor, student: Tensor, label: int | None, differ: bool) -> list[int]:

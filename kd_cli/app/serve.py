@@ -77,7 +77,7 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     os.environ |= {
         "KD_DATASET": data.dataset,
         "KD_DATA_DIR": str(data.data_dir),
-        "KD_MODELS_DIR": str(page.models_dir),
+        "KD_MODELS_DIR": str(page.models_dir.absolute()),
     }
     torch.set_num_threads(1)  # a visitor's image is too little work to share, and visitors run side by side anyway
     gc.freeze()  # what was imported stays: no collection need look at it

@@ -19,7 +19,6 @@ from kd_cli.commands.results import TrainingResult
 from kd_cli.config import MAX_SEED, KdError, Role, RunConfig, TrainingConfig
 from kd_cli.data.dataset import DataInfo
 from kd_cli.distillation.methods import METHODS, MethodConfig
-from kd_cli.networks.checkpoint import Checkpoint
 from kd_cli.networks.spec import parse_spec
 from kd_cli.report.tables import counted
 from kd_cli.report.training import accuracy_in_words
@@ -43,9 +42,10 @@ def show() -> None:
         dataset, networks = loaded.for_testing()
     st.html(
         f"<p>This page does what <code>kd distill</code> does, on {markup.escape(dataset.info.name)}: it trains a new "
-        f"student with the teacher. A run may have up to {MAX_PARAMETERS:,} parameters, {MAX_EPOCHS} epochs, and an "
-        f"estimate of {MAX_RUN_MINUTES} min. One run goes on at a time, the others wait. The server keeps the latest "
-        f"{MAX_STUDENTS} students until it ends.</p>"
+        f"student with the teacher. A student may have up to {MAX_PARAMETERS:,} parameters, and a run up to "
+        f"{MAX_EPOCHS} epochs; one that would take more than {MAX_RUN_MINUTES} min, by its first steps, is ended. One "
+        f"run goes on at a time, the others wait. The server keeps the latest {MAX_STUDENTS} students until it ends, "
+        "and this browser finds its runs here again.</p>"
     )
     me = current_visitor()
     above, asking = st.container(), st.container()
@@ -54,7 +54,7 @@ def show() -> None:
         refused = None
         if st.button("Start"):
             try:
-                _start(configure, dataset.info, networks[Role.teacher])
+                _start(configure, dataset.info)
             except KdError as error:
                 refused = loaded.in_page_words(str(error))
     with above:
@@ -66,7 +66,7 @@ def show() -> None:
         latest = runs().latest_of(me)
         if latest:
             _show_outcome(latest)
-    st.html(markup.sources([networks[Role.teacher]]))
+    loaded.show_sources([networks[Role.teacher]])
 
 
 def _mine(unfinished: list[Run], me: str) -> list[Run]:
@@ -111,18 +111,16 @@ def _describe(method: str) -> str:
     return f"{method}: {METHODS[method].short}"
 
 
-def _start(configure: Configure, data: DataInfo, teacher: Checkpoint) -> None:
+def _start(configure: Configure, data: DataInfo) -> None:
     """Put a run into the queue.
 
     Raises:
         KdError: what the visitor asks for cannot be, or is more than this page trains.
     """
     config = configure(data.name)
-    images = loaded.count_training_images(config.data)
-    macs = 0 if config.method.is_baseline else teacher.classifier.macs
-    found = require_modest(config, data, images, macs)
+    require_modest(config, data)
     name = f"{config.architecture} on {data.name}, {config.method}, {counted(config.training.epochs, 'epoch')}"
-    runs().add(name, config, data, current_visitor(), found.allowed_seconds)
+    runs().add(name, config, data, current_visitor())
 
 
 def _watch(me: str, mine: list[Run]) -> None:

@@ -20,7 +20,7 @@ def show() -> None:
         networks = loaded.pair_for_images()
     for file in _receive()[:MAX_IMAGES]:
         _show(file.name, file.getvalue(), networks)
-    st.html(markup.sources(networks.values()))
+    loaded.show_sources(networks.values())
 
 
 def _receive() -> list[UploadedFile]:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from kd_cli.app.bounds import TimeLimit
 from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Outcome, Progressed, Trained, encode
 from kd_cli.commands.benchmark import benchmark
 from kd_cli.commands.distill import distill
@@ -81,7 +82,7 @@ def train(config: StudentConfig, output: Path, server: Server) -> Trained:
     memory.keep_freed_memory()
     try:
         # By force: a visitor may see what a network that learnt nothing does; the result says that it did not.
-        result = distill(config, OutputConfig(output=output), force=True, callbacks=[Reporter(server)])
+        result = distill(config, OutputConfig(output=output), force=True, callbacks=[TimeLimit(), Reporter(server)])
     except KdError as error:
         if isinstance(error.__cause__, DivergedError):  # a visitor has no --resume
             raise KdError(f"{error.__cause__}: use a smaller learning rate") from error

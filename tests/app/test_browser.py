@@ -252,6 +252,8 @@ def test_runs_wait_for_their_turn_and_only_their_visitors_stop_them(
         owner.get_by_role("button", name="Stop now, and keep nothing").click()
         owner.get_by_text("You stopped this run").wait_for()
     page.get_by_text("(yours): goes on now").wait_for()
+    page.reload()  # and it is still theirs
+    page.get_by_text("(yours): goes on now").wait_for()
     page.get_by_role("button", name="Stop after this epoch").click()
     page.get_by_role("button", name="Stop now, and keep nothing").click()
     page.get_by_text("You stopped this run").wait_for()

@@ -1,6 +1,7 @@
 """What the server refuses before Streamlit sees it."""
 
 import asyncio
+import re
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from kd_cli.app.addresses import Names
-from kd_cli.app.gate import Gate
+from kd_cli.app.gate import COOKIE, Gate
 from kd_cli.app.limits import ALL_UPLOADS_MEGABYTES, TOTAL_MEGABYTES
 
 LOCAL = Names("localhost")
@@ -44,6 +45,32 @@ def ask(
     asyncio.run(gate(scope, receive, send))
     start = sent[0]
     return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}
+
+
+OPEN = [("host", "localhost"), ("accept", "text/html,*/*;q=0.8")]
+"""What a browser sends that opens the page."""
+
+
+def test_a_browser_gets_a_name_that_nobody_guesses_and_scripts_cannot_read() -> None:
+    first, second = (ask(OPEN)[1]["set-cookie"] for _ in range(2))
+    name = re.fullmatch(f"{COOKIE}=([\\w-]+); Path=/; HttpOnly; SameSite=Lax", first)
+    assert name is not None
+    assert len(name[1]) > 40
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*OPEN, ("cookie", f"other=1; {COOKIE}=known")],
+        [("host", "localhost"), ("accept", "text/css,*/*;q=0.1")],
+        [("host", "localhost")],
+        [("host", "evil.example"), *OPEN[1:]],
+    ],
+    ids=["was here before", "asks for a style sheet", "says nothing", "is refused"],
+)
+def test_nobody_else_gets_one(headers: list[tuple[str, str]]) -> None:
+    assert "set-cookie" not in ask(headers)[1]
 
 
 KINDS = pytest.mark.parametrize("kind", ["http", "websocket"])

@@ -1,5 +1,6 @@
 """Networks and data that the pages share."""
 
+import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,7 +23,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     data = load("digits")
     run = Mock(output=path, data=data)
     run.name = "1: a small one"
-    monkeypatch.setattr(loaded, "runs", lambda: Mock(students=lambda: [run]))
+    monkeypatch.setattr(loaded, "runs", lambda: Mock(students=lambda: [run], folder=path.parent))
 
 
 def load(dataset: str) -> DataInfo:
@@ -57,8 +58,10 @@ def test_a_damaged_network_of_ones_own_is_a_line_and_the_shipped_one_is_used(
     own.write_bytes(b"damaged")
     monkeypatch.setenv("KD_MODELS_DIR", str(tmp_path))
     page = visit("samples")
+    assert f"digits/{role.value}.safetensors is damaged" in plain(page.warning[0])
     assert f"The {role.value} that ships with kd is used instead" in plain(page.warning[0])
-    assert str(own) not in html(page)
+    assert str(tmp_path) not in plain(page.warning[0])
+    assert html(page).count("(ships with kd)") == 2
 
 
 @pytest.mark.parametrize(
@@ -69,8 +72,20 @@ def test_a_damaged_network_of_ones_own_is_a_line_and_the_shipped_one_is_used(
         ("run kd train-teacher --dataset kmnist", "run kd train-teacher --dataset kmnist"),
     ],
 )
+@pytest.mark.usefixtures("visit")
 def test_errors_have_the_pages_words(message: str, shown: str) -> None:
     assert loaded.in_page_words(message) == shown
+
+
+def test_networks_are_named_without_the_folders_of_the_server(
+    visit: Visit, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KD_MODELS_DIR", str(tmp_path))
+    assert "<code>digits/teacher.safetensors</code> (ships with kd)" in html(visit("samples"))
+    own = tmp_path / "digits" / "teacher.safetensors"
+    own.parent.mkdir()
+    shutil.copy(shipped / "digits" / "teacher.safetensors", own)
+    assert "<code>digits/teacher.safetensors</code></li>" in html(visit("samples"))
 
 
 @pytest.mark.parametrize("name", ["compare", "samples"])
@@ -82,9 +97,9 @@ def test_a_student_that_was_trained_on_the_page_can_be_chosen(
     offer(monkeypatch, path)
     monkeypatch.setattr(compare, "carry_out", lambda *arguments: Measured(benchmark_result()))
     page = visit(name)
-    assert str(path) not in html(page)
+    assert path.name not in html(page)
     page.selectbox[0].select(path).run()
-    assert str(path) in html(page)
+    assert f"<code>{path.name}</code>" in html(page)
 
 
 def test_without_mnist_the_pages_use_the_bundled_digits_and_say_so(

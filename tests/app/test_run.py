@@ -1,10 +1,12 @@
 """Training runs that visitors start."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_a_cancelled_run_leaves_no_checkpoint(student: Student, start: Start, tm
     run.wait(60)
     assert run.result is None
     assert run.error is None  # it is what the visitor wanted
-    assert not (tmp_path / "student.safetensors").exists()
+    assert list(tmp_path.glob("*student*")) == []
 
 
 @pytest.mark.slow
@@ -230,6 +232,15 @@ def test_a_run_whose_visitor_has_left_stops_after_its_epoch_once_others_wait(
     wait_until(lambda: waiting.running)
     assert left.stopping
     assert left.result is not None
+
+
+def test_a_run_that_cannot_start_fails_and_the_next_has_its_turn(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(queue.runs, "_launch", Mock(side_effect=OSError(errno.ENOMEM, "Cannot allocate memory")))
+        first = queue.add("a")
+        first.wait(60)
+    assert first.error == "it could not be started: Cannot allocate memory; try again later"
+    queue.finish(queue.add("a"))
 
 
 def test_a_visitor_has_few_runs_in_the_queue(queue: Queue) -> None:
