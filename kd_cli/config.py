@@ -24,6 +24,9 @@ ECE_BINS = 15
 
 MAX_SEED = 2**32 - 1
 
+AUGMENTATIONS = ("shift", "warp", "flip-crop", "resized-crop")
+"""What ``--augment`` accepts, in the order in which several are applied; `data.augmentation` says what each does."""
+
 
 class KdError(Exception):
     """An expected failure. Its message is one line that says what to do next."""
@@ -152,6 +155,18 @@ class Config:
             field.metadata["option"].check(field.name, getattr(self, field.name))
 
 
+def parse_augment(text: str) -> tuple[str, ...]:
+    """The augmentations that a text names, separated by commas, in the order of `AUGMENTATIONS`.
+
+    Raises:
+        ConfigError: one of them does not exist.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        require_name("augmentation", name, AUGMENTATIONS)
+    return tuple(name for name in AUGMENTATIONS if name in names)
+
+
 @dataclass(frozen=True)
 class TrainingConfig(Config):
     """How a network is trained."""
@@ -160,14 +175,23 @@ class TrainingConfig(Config):
     batch_size: int = option(64, "Images per training step.", minimum=1, maximum=1_000_000)
     lr: float = option(1e-3, "Learning rate of Adam; one-cycle rises to four times it.", above=0)
     schedule: Schedule = option(Schedule.one_cycle, "How the learning rate moves.")
-    augment: bool = option(False, "Move each image by up to 2 pixels, anew in every epoch.")
-    warp: bool = option(False, "Turn, scale, slant and move each image, anew in every epoch.")
+    augment: tuple[str, ...] = option(
+        (),
+        "Change each image, anew in every epoch: shift, warp, flip-crop, resized-crop, or several, e.g. shift,warp.",
+        metavar="NAMES",
+        read=parse_augment,
+    )
     seed: int = option(0, "Same seed, same machine: same weights.", short="-s", minimum=0, maximum=MAX_SEED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.augment:
+            require_name("augmentation", name, AUGMENTATIONS)
 
     @property
     def always_new(self) -> bool:
         """Whether an image looks different in every epoch."""
-        return self.augment or self.warp
+        return bool(self.augment)
 
 
 @dataclass(frozen=True)

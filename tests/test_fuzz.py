@@ -152,11 +152,9 @@ OPTIONS = [
     *("--dataset", "--epochs", "--batch-size", "--lr", "--schedule", "--seed", "--device", "--arch", "--student"),
     *("--teacher", "--temperature", "--alpha", "--method", "--weight", "--ensemble", "--output", "--models-dir"),
     *("--data-dir", "--methods", "--temperatures", "--alphas", "--csv", "--plot", "--train-fraction", "--transfer"),
-    *("--top", "--save-preprocessed"),
+    *("--top", "--save-preprocessed", "--augment"),
 ]
 SWITCHES = [
-    "--augment",
-    "--warp",
     "--json",
     "--help",
     "--resume",
@@ -168,6 +166,7 @@ SWITCHES = [
 VALUES = [
     *("digits", "0", "1", "7", "-1", "nan", "1e999", "64", "0.001", "0.5", "0.9999", "1,4", "auto", "cpu", "cuda"),
     *("cosine", "cnn-2", "mlp-4", "cnn-99999999999", "kd", "dkd", "at", "kd,rkd", "nonsense", "all", "plot.png"),
+    "shift,warp",
     *("file", "folder", "new", "--", "-", "", ".", "\x00", "ünï", "*.png", "a" * 300),
 ]
 

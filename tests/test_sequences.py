@@ -598,7 +598,7 @@ TRAINING = some(
     one("--batch-size", st.sampled_from(["32", "300", "1000000"])),
     one("--schedule", st.sampled_from(["constant", "cosine"])),
     one("--seed", st.sampled_from(["7", "4294967295"])),
-    *(("--augment",), ("--warp",), ("--resume",), ("--resume",), ("-e", "3")),
+    *(("--augment", "shift"), ("--augment", "warp"), ("--resume",), ("--resume",), ("-e", "3")),
 )
 OUTPUT = some(2, one("--output", OUTPUTS), ("--resume",), one("--models-dir", FOLDERS))
 SHOWN = some(2, ("--json",), one("--plot", PLOTS))

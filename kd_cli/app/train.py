@@ -100,7 +100,7 @@ def _ask() -> Configure:
             parse_spec(student),
             MethodConfig(method, **options),
             data=replace(loaded.data_config(), dataset=dataset),
-            training=TrainingConfig(epochs=epochs, lr=lr, seed=seed, augment=augment),
+            training=TrainingConfig(epochs=epochs, lr=lr, seed=seed, augment=("shift",) if augment else ()),
             run=RunConfig(models_dir=loaded.run_config().models_dir),
         )
 

@@ -94,7 +94,7 @@ class Job:
             torch.manual_seed(spawn_seeds(config.seed).initialisation)
             network = build_classifier(self.architecture, self.dataset.info).to(self.dataset.device)
         objective = build_objective(self.method, outputs, network, config.seed)
-        batches = BatchSource(images, config.batch_size, config.seed, config.augment, config.warp)
+        batches = BatchSource(images, config.batch_size, config.seed, config.augment)
         return Training(network, objective, batches, config)
 
     def options(self) -> dict[str, Any]:

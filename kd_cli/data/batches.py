@@ -4,18 +4,19 @@ A split lives in one uint8 tensor on the device that trains, and a batch is a sl
 single images spends ten times longer on loading than small networks spend on learning.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kd_cli.data.augmentation import shift, warp
+from kd_cli.data.augmentation import augment
 from kd_cli.data.dataset import Split, to_pixels
 from kd_cli.data.seeds import spawn_seeds
 
-BLOCK = 512
-"""Images to look up and convert at a time: for a batch alone, starting the operations takes longer than they do."""
+BLOCK, BLOCK_BYTES = 512, 2**24
+"""Images to look up and convert at a time, and the most memory for them: for a batch alone, starting the operations
+takes longer than they do. A batch that needs more is a block by itself."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,15 @@ class BatchSource:
         split: the images to learn from.
         batch_size: the last batch of an epoch may be smaller.
         seed: the run's.
-        augment: move images by up to 2 pixels.
-        warp: turn, scale, slant and move them.
+        presets: the augmentations, of `config.AUGMENTATIONS`; none for images as they are.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, augment: bool = False, warp: bool = False) -> None:
-        self.split, self.batch_size = split, batch_size
+    def __init__(self, split: Split, batch_size: int, seed: int, presets: Sequence[str] = ()) -> None:
+        self.split, self.batch_size, self.presets = split, batch_size, presets
         seeds = spawn_seeds(seed)
         # On the CPU, so that order and augmentation are the same on every device.
         self._order = torch.Generator().manual_seed(seeds.order)
         self._augmentation = torch.Generator().manual_seed(seeds.augmentation)
-        self._augment = _choose(augment, warp)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -55,13 +54,17 @@ class BatchSource:
         """Every image once."""
         split = self.split
         order = torch.randperm(len(split), generator=self._order).to(split.images.device)
-        for rows in order.split(self.batch_size * max(1, BLOCK // self.batch_size)):
+        for rows in order.split(self._block_size()):
             images = split.images.index_select(0, rows)
-            if self._augment is not None:
-                images = self._augment(images, self._augmentation)
+            if self.presets:
+                images = augment(images, self.presets, self._augmentation)
             block = (to_pixels(images), split.labels[rows], rows)
             for parts in zip(*(tensor.split(self.batch_size) for tensor in block), strict=True):
                 yield Batch(*parts)
+
+    def _block_size(self) -> int:
+        images = min(BLOCK, BLOCK_BYTES // (4 * self.split.images[0].numel()))
+        return self.batch_size * max(1, images // self.batch_size)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where the random streams are."""
@@ -71,7 +74,3 @@ class BatchSource:
         """Go on from where `state_dict` was taken."""
         self._order.set_state(state["order"])
         self._augmentation.set_state(state["augmentation"])
-
-
-def _choose(augment: bool, warp_too: bool) -> Callable[[Tensor, torch.Generator], Tensor] | None:
-    return warp if warp_too else shift if augment else None

@@ -59,7 +59,7 @@ def train(dataset: Dataset, clock: Clock) -> None:
     """60 steps in 2 epochs."""
     config = TrainingConfig(epochs=2, batch_size=20)
     torch.manual_seed(0)
-    batches = BatchSource(dataset.train, config.batch_size, config.seed, config.augment, config.warp)
+    batches = BatchSource(dataset.train, config.batch_size, config.seed, config.augment)
     network = build_classifier(parse_spec("mlp-8"), dataset.info)
     fit(Training(network, label_objective, batches, config), [clock, TimeLimit(clock)])
 

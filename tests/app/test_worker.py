@@ -35,7 +35,7 @@ def train(dataset: Dataset, server: Recorder, **options: int) -> Training:
     config = TrainingConfig(**options)  # type: ignore[arg-type]
     torch.manual_seed(0)
     network = build_classifier(parse_spec("mlp-8"), dataset.info)
-    batches = BatchSource(dataset.train, config.batch_size, config.seed, config.augment, config.warp)
+    batches = BatchSource(dataset.train, config.batch_size, config.seed, config.augment)
     training = Training(network, label_objective, batches, config)
 
     def test(network: nn.Module) -> tuple[float, int]:

@@ -245,7 +245,7 @@ class TestIdentity:
             lambda config: replace(config, labels=LabelConfig(0.5)),
             *[
                 lambda config, change=change: replace(config, training=replace(config.training, **change))
-                for change in ({"epochs": 2}, {"batch_size": 32}, {"lr": 0.01}, {"warp": True}, {"seed": 1})
+                for change in ({"epochs": 2}, {"batch_size": 32}, {"lr": 0.01}, {"augment": ("warp",)}, {"seed": 1})
             ],
         ],
     )

@@ -75,7 +75,7 @@ def test_it_does_not_stand_for_another_run(store: RunStore, kept: Run, cell: Cel
     [
         {"training": TrainingConfig(epochs=2)},
         {"training": TrainingConfig(epochs=1, lr=0.01)},
-        {"training": TrainingConfig(epochs=1, augment=True)},
+        {"training": TrainingConfig(epochs=1, augment=("shift",))},
         {"labels": LabelConfig(0.5)},
     ],
     ids=["epochs", "learning rate", "augmentation", "labels"],

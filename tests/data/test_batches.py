@@ -1,17 +1,17 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 
-from kd_cli.data.augmentation import shift, warp
+from kd_cli.data import batches
+from kd_cli.data.augmentation import augment
 from kd_cli.data.batches import BLOCK, BatchSource
 from kd_cli.data.dataset import Dataset, Split, to_pixels
 from kd_cli.data.seeds import spawn_seeds
 
-VARIANTS = pytest.mark.parametrize(
-    "options", [{}, {"augment": True}, {"warp": True}, {"augment": True, "warp": True}], ids=str
-)
+Presets = tuple[str, ...]
+
+AUGMENTED: list[Presets] = [("shift",), ("warp",), ("shift", "flip-crop")]
+VARIANTS = pytest.mark.parametrize("presets", [(), *AUGMENTED], ids=",".join)
 
 
 def order(source: BatchSource) -> Tensor:
@@ -41,56 +41,69 @@ def test_order_is_another_one_in_each_epoch_and_for_each_seed(tiny: Dataset) -> 
     assert len(torch.stack(orders).unique(dim=0)) == 4
 
 
-@pytest.mark.parametrize(
-    ("options", "augmentation"),
-    [({"augment": True}, shift), ({"warp": True}, warp), ({"augment": True, "warp": True}, warp)],
-    ids=str,
-)
-def test_images_are_augmented_as_asked_by_a_stream_of_its_own(
-    tiny: Dataset, options: dict[str, bool], augmentation: Callable[[Tensor, torch.Generator], Tensor]
-) -> None:
+@pytest.mark.parametrize("presets", AUGMENTED, ids=",".join)
+def test_images_are_augmented_as_asked_by_a_stream_of_its_own(tiny: Dataset, presets: Presets) -> None:
     split = Split(tiny.train.images[:BLOCK], tiny.train.labels[:BLOCK])
-    (batch,) = BatchSource(split, BLOCK, seed=3, **options).epoch()
+    (batch,) = BatchSource(split, BLOCK, seed=3, presets=presets).epoch()
     stream = torch.Generator().manual_seed(spawn_seeds(3).augmentation)
-    assert torch.equal(batch.images, to_pixels(augmentation(split.images[batch.index], stream)))
+    assert torch.equal(batch.images, to_pixels(augment(split.images[batch.index], presets, stream)))
 
 
 @VARIANTS
-def test_augmentation_leaves_the_order_as_it_is(tiny: Dataset, options: dict[str, bool]) -> None:
-    plain, augmented = BatchSource(tiny.train, 64, seed=0), BatchSource(tiny.train, 64, seed=0, **options)
+def test_augmentation_leaves_the_order_as_it_is(tiny: Dataset, presets: Presets) -> None:
+    plain, augmented = BatchSource(tiny.train, 64, seed=0), BatchSource(tiny.train, 64, seed=0, presets=presets)
     for _ in range(2):
         assert torch.equal(order(plain), order(augmented))
 
 
 def test_size_of_the_batches_leaves_order_and_augmentation_as_they_are(tiny: Dataset) -> None:
     """Blocks are augmented as a whole, so this holds for sizes that divide the block."""
-    small, large = (BatchSource(tiny.train, size, seed=0, augment=True) for size in (64, 128))
+    small, large = (BatchSource(tiny.train, size, seed=0, presets=("shift",)) for size in (64, 128))
     assert torch.equal(*(torch.cat([batch.images for batch in each.epoch()]) for each in (small, large)))
 
 
 @VARIANTS
-def test_random_numbers_drawn_elsewhere_change_nothing(tiny: Dataset, options: dict[str, bool]) -> None:
-    first = [batch.images for batch in BatchSource(tiny.train, 64, seed=0, **options).epoch()]
+def test_random_numbers_drawn_elsewhere_change_nothing(tiny: Dataset, presets: Presets) -> None:
+    first = [batch.images for batch in BatchSource(tiny.train, 64, seed=0, presets=presets).epoch()]
     torch.rand(7)
-    second = [batch.images for batch in BatchSource(tiny.train, 64, seed=0, **options).epoch()]
+    second = [batch.images for batch in BatchSource(tiny.train, 64, seed=0, presets=presets).epoch()]
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("options", [{"augment": True}, {"warp": True}], ids=str)
-def test_augmented_images_are_new_in_every_epoch(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("presets", AUGMENTED, ids=",".join)
+def test_augmented_images_are_new_in_every_epoch(presets: Presets) -> None:
     images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     images[..., 10:18, 10:18] = 255
-    source = BatchSource(Split(images.expand(64, -1, -1, -1), torch.zeros(64)), 64, seed=0, **options)
+    source = BatchSource(Split(images.expand(64, -1, -1, -1), torch.zeros(64)), 64, seed=0, presets=presets)
     first, second = (batch.images for _ in range(2) for batch in source.epoch())
     assert not torch.equal(first, second)
 
 
 @VARIANTS
-def test_source_goes_on_from_its_state_as_if_it_had_never_stopped(tiny: Dataset, options: dict[str, bool]) -> None:
-    unbroken = BatchSource(tiny.train, 64, seed=0, **options)
+def test_source_goes_on_from_its_state_as_if_it_had_never_stopped(tiny: Dataset, presets: Presets) -> None:
+    unbroken = BatchSource(tiny.train, 64, seed=0, presets=presets)
     list(unbroken.epoch())
-    resumed = BatchSource(tiny.train, 64, seed=5, **options)
+    resumed = BatchSource(tiny.train, 64, seed=5, presets=presets)
     resumed.load_state_dict(unbroken.state_dict())
     for ours, theirs in zip(resumed.epoch(), unbroken.epoch(), strict=True):
         assert torch.equal(ours.index, theirs.index)
         assert torch.equal(ours.images, theirs.images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch_size", "block"),
+    [((1, 28, 28), 64, 512), ((3, 32, 32), 64, 512), ((3, 224, 224), 8, 24), ((3, 224, 224), 64, 64)],
+)
+def test_a_block_of_large_images_takes_little_memory(
+    shape: tuple[int, int, int], batch_size: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def count(images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return images
+
+    monkeypatch.setattr(batches, "to_pixels", count)
+    images = torch.zeros(1, *shape, dtype=torch.uint8).expand(600, *shape)
+    next(BatchSource(Split(images, torch.zeros(600)), batch_size, seed=0).epoch())
+    assert sizes == [block]

@@ -57,14 +57,13 @@ def test_every_image_has_its_own_features_under_shuffling(layer: Layer, teacher:
         torch.testing.assert_close(features(batch), expected.detach())
 
 
-@pytest.mark.parametrize("warp", [False, True])
-@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("augment", [(), ("shift",), ("warp",), ("flip-crop", "resized-crop")])
 @pytest.mark.parametrize("layer", [None, *LAYERS], ids=str)
 def test_outputs_belong_to_the_augmented_image(
-    augment: bool, warp: bool, layer: Layer | None, teacher: Classifier, split: Split
+    augment: tuple[str, ...], layer: Layer | None, teacher: Classifier, split: Split
 ) -> None:
     """Outputs for the image as it is on disk would be stale, whichever way the image was changed."""
-    config = TrainingConfig(augment=augment, warp=warp)
+    config = TrainingConfig(augment=augment)
     own = TeacherOutputs([teacher], split, config.always_new)
     outputs = own.logits(4.0) if layer is None else own.features(layer)
     batch = next(BatchSource(split, 50, seed=0, augment=augment, warp=warp).epoch())

@@ -27,7 +27,7 @@ def start(
     make_repeatable()
     torch.manual_seed(config.seed)
     network = build_classifier(parse_spec(spec), dataset.info)
-    batches = BatchSource(dataset.train, config.batch_size, config.seed, config.augment, config.warp)
+    batches = BatchSource(dataset.train, config.batch_size, config.seed, config.augment)
     return Training(network, objective, batches, config)
 
 
@@ -68,9 +68,9 @@ class Recorder(Callback):
 
 
 @pytest.mark.parametrize("spec", ["mlp-16", "cnn-4"])
-@pytest.mark.parametrize("options", [{}, {"augment": True}, {"warp": True}], ids=str)
-def test_same_seed_gives_the_same_weights_to_the_bit(tiny: Dataset, spec: str, options: dict[str, bool]) -> None:
-    config = replace(CONFIG, **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("augment", [(), ("shift",), ("warp",)], ids=",".join)
+def test_same_seed_gives_the_same_weights_to_the_bit(tiny: Dataset, spec: str, augment: tuple[str, ...]) -> None:
+    config = replace(CONFIG, augment=augment)
     assert torch.equal(train(tiny, config, spec), train(tiny, config, spec))
 
 
@@ -266,11 +266,11 @@ def test_layers_of_the_objective_learn_with_the_network(tiny: Dataset) -> None:
 
 @pytest.mark.parametrize("make_objective", [lambda: label_objective, WithLayer], ids=["function", "with layers"])
 @pytest.mark.parametrize("schedule", list(Schedule))
-@pytest.mark.parametrize("options", [{}, {"augment": True}, {"warp": True}], ids=str)
+@pytest.mark.parametrize("augment", [(), ("shift",), ("warp",)], ids=",".join)
 def test_run_goes_on_from_its_state_as_if_it_had_never_stopped(
-    tiny: Dataset, make_objective: Callable[[], Objective], schedule: Schedule, options: dict[str, bool]
+    tiny: Dataset, make_objective: Callable[[], Objective], schedule: Schedule, augment: tuple[str, ...]
 ) -> None:
-    config = replace(CONFIG, epochs=3, schedule=schedule, **options)
+    config = replace(CONFIG, epochs=3, schedule=schedule, augment=augment)
     torch.manual_seed(9)
     unbroken = start(tiny, config, objective=make_objective())
     unbroken.run_epoch()
