@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from kd_cli.config import KdError
 from kd_cli.networks.classifier import Classifier
-from kd_cli.networks.reference import Network
+from kd_cli.networks.reference import StudentNet, TeacherNet
+
+Network = TeacherNet | StudentNet
 
 SEE_LAYERS = "kd list layers SPEC shows all"
 

@@ -233,7 +233,7 @@ class TestLayersOfTheirOwn:
 
     def test_leave_a_network_with_normalisation_layers_as_it_is(self, outputs: TeacherOutputs) -> None:
         module: Any = Normalised()
-        network = Classifier(module, (0.13,), (0.31,)).train()
+        network = Classifier(module, (0.13,), (0.31,), (1, 28, 28)).train()
         before = copied(network.state_dict())
         build_objective(MethodConfig("fitnet"), outputs, network, 0)
         assert_equal(before, network.state_dict())

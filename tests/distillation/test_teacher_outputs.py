@@ -66,7 +66,7 @@ def test_outputs_belong_to_the_augmented_image(
     config = TrainingConfig(augment=augment)
     own = TeacherOutputs([teacher], split, config.always_new)
     outputs = own.logits(4.0) if layer is None else own.features(layer)
-    batch = next(BatchSource(split, 50, seed=0, augment=augment, warp=warp).epoch())
+    batch = next(BatchSource(split, 50, seed=0, presets=augment).epoch())
     expected = teacher.forward_features(batch.images)[layer.name if layer else "fc2"]
     torch.testing.assert_close(outputs(batch), expected.detach())
 

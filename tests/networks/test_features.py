@@ -19,7 +19,7 @@ MNIST = DataInfo("mnist", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,), di
 
 
 def classify(network: Any, channels: int = 3) -> Classifier:
-    return Classifier(network, (0.5,) * channels, (0.25,) * channels)
+    return Classifier(network, (0.5,) * channels, (0.25,) * channels, (channels, 32, 32))
 
 
 class Block(nn.Module):
