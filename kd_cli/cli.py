@@ -205,12 +205,14 @@ def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints
 def predict(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Images of one handwritten digit each; folders; patterns; - is stdin."),
+        typer.Argument(
+            metavar="FILE...", help="Images, of a digit each for MNIST's networks; folders; patterns; - is stdin."
+        ),
     ],
     config: PredictionConfig,
     run: RunConfig,
 ) -> None:
-    """Predict which digits images show.
+    """Predict what images show.
 
     Teacher and student predict side by side. No data set is needed.
     """
@@ -231,6 +233,7 @@ def predict(
         config.labels_from_name,
         config.save_preprocessed,
         config.force,
+        keep_seen=config.show,
     )
     if config.csv == STDOUT:
         predictions.print_csv(result)

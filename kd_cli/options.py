@@ -60,14 +60,20 @@ class EvaluationReportConfig(Config):
 class PredictionConfig(Config):
     """Which networks predict, and what is told of it."""
 
-    teacher: Path | None = option(None, "Teacher's checkpoint. Default: the data set's teacher.")
-    student: Path | None = option(None, "Student's checkpoint. Default: the data set's student.")
-    dataset: str = option("auto", "Data set whose networks to use; auto is MNIST.", short="-d", metavar="NAME")
+    teacher: Path | None = option(None, "Teacher's checkpoint. Default: the data set's, if it has one.")
+    student: Path | None = option(None, "Student's checkpoint. Default: the data set's, if it has one.")
+    dataset: str = option(
+        "auto",
+        "Data set whose networks to use; auto is that of --teacher or --student, or MNIST.",
+        short="-d",
+        metavar="NAME",
+    )
     top: int = option(2, "Classes to show of each prediction.", minimum=1, maximum=1_000)
     show: bool = option(False, "Draw what the networks saw.")
     save_preprocessed: Path | None = option(None, "Folder for what they saw, as PNG files.", metavar="FOLDER")
     labels_from_name: bool = option(
-        False, "Count errors: a folder 7, or a name such as 7.png or 7-a.png, says which digit is correct."
+        False,
+        "Count errors: a folder named as a class, or a name such as 7.png or 7-a.png of a digit, says what is correct.",
     )
     csv: Path | None = option(
         None, "Write the predictions there, too, as comma-separated values; - is stdout.", metavar="FILE"

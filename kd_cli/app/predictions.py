@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd_cli.app import markup
+from kd_cli.commands.image_files import see
 from kd_cli.commands.predict import classify
 from kd_cli.commands.results import Prediction
 from kd_cli.config import Role
-from kd_cli.digits.mnist_format import Image28, read_source
+from kd_cli.digits.mnist_format import Image28
 from kd_cli.networks.checkpoint import Checkpoint
 
 
@@ -37,16 +38,17 @@ def predict_file(content: bytes, name: str, networks: dict[Role, Checkpoint]) ->
     Raises:
         KdError: the file is no image, or damaged, too large or blank; the message calls it ``name``.
     """
-    return predict_image(read_source(io.BytesIO(content), name), networks)
+    data = networks[Role.teacher].metadata.data
+    return predict_image(see(io.BytesIO(content), name, data)[0], networks)
 
 
 def predict_image(seen: Image28, networks: dict[Role, Checkpoint]) -> Predictions:
     """Predict a 28x28 image with both networks, one after the other."""
     by_role, predicted_ms = {}, {}
     for role, network in networks.items():
-        classify(network, seen[np.newaxis])  # or what is measured would be a cold start
+        classify(network, seen[np.newaxis, np.newaxis])  # or what is measured would be a cold start
         start = time.perf_counter()
-        (by_role[role],) = classify(network, seen[np.newaxis])
+        (by_role[role],) = classify(network, seen[np.newaxis, np.newaxis])
         predicted_ms[role] = 1000 * (time.perf_counter() - start)
     return Predictions(seen, by_role, predicted_ms, networks[Role.teacher].metadata.data.classes)
 

@@ -155,7 +155,7 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
     """
     require_possible(config.method, config.architecture)  # before anything slow
     where = device.select(config.run.device)
-    given = tuple(_load(path, where, config.run) for path in config.teachers.teachers)
+    given = tuple(load_network(path, where, config.run) for path in config.teachers.teachers)
     dataset = open_dataset(config.data, where, given)
     teachers: tuple[Checkpoint, ...] = ()
     if needs_teacher or not config.method.is_baseline:
@@ -198,15 +198,24 @@ def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) ->
         KdError: one of them is not there, or they do not fit together.
     """
     where = device.select(run.device)
-    checkpoints = [_load(path, where, run) for path in paths]
+    checkpoints = [load_network(path, where, run) for path in paths]
     dataset = open_dataset(data, where, checkpoints, train=False)
     if not checkpoints:
         require_models(run, dataset.info.name)
         found = [find_checkpoint(run.models_dir, dataset.info.name, role) for role in Role]
-        checkpoints = [_load(path, where, run) for path in found]
+        checkpoints = [load_network(path, where, run) for path in found]
     for checkpoint in checkpoints:
         require_fit(checkpoint, dataset.info)
     return dataset, checkpoints
+
+
+def load_network(path: Path, where: torch.device, run: RunConfig) -> Checkpoint:
+    """A checkpoint, read as the options say.
+
+    Raises:
+        KdError: it is not there, or damaged.
+    """
+    return load_checkpoint(path, where, run.mean, run.std)
 
 
 def require_fit(checkpoint: Checkpoint, data: DataInfo) -> None:
@@ -284,10 +293,6 @@ def describe_model(checkpoint: Checkpoint) -> Model:
         method=checkpoint.metadata.method,
         assumed=checkpoint.metadata.assumed,
     )
-
-
-def _load(path: Path, where: torch.device, run: RunConfig) -> Checkpoint:
-    return load_checkpoint(path, where, run.mean, run.std)
 
 
 def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:

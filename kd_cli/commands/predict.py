@@ -1,9 +1,10 @@
 """``kd predict``: image files in, what teacher and student predict for them out."""
 
-import glob
+import itertools
+import logging
+import math
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +13,23 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kd_cli.commands.job import describe_model, require_models
+from kd_cli.commands.image_files import STDIN, Found, find_images, label_from_name, open_image, see
+from kd_cli.commands.job import describe_model, load_network, require_models
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
 from kd_cli.config import KdError, Role, RunConfig
+from kd_cli.data.dataset import DataInfo
 from kd_cli.data.prepared import require_known
+from kd_cli.data.sources import SOURCES
 from kd_cli.digits import saved
-from kd_cli.digits.decode import SUFFIXES
-from kd_cli.digits.mnist_format import STDIN, Image28, read_image
 from kd_cli.files import require_output, write_atomically
-from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training import device
 
-NOTHING: Image28 = np.zeros((28, 28), np.uint8)
-"""Stands in a batch for an image that cannot be read."""
+log = logging.getLogger(__name__)
+
+READ_AHEAD = 2**23
+"""Bytes of images that are read before they are predicted together."""
 
 
 def predict(
@@ -38,11 +42,15 @@ def predict(
     labels_from_name: bool = False,
     save_to: Path | None = None,
     force: bool = False,
+    keep_seen: bool = True,
 ) -> PredictionResult:
-    """Predict with a teacher and a student. A file that cannot be read has an ``error`` and no predictions.
+    """Predict with a teacher and a student, or with one of them where the other is neither given nor found.
+
+    A file that cannot be read has an ``error`` and no predictions.
 
     Args:
-        data: the name of the data set that the networks were trained on; ``auto`` is MNIST.
+        data: the data set that the networks were trained on, by its name or by its folder; ``auto`` is that of the
+            networks that are given, or else MNIST.
         run: where the networks are, and where they compute.
         sources: files, folders, glob patterns, or ``-`` for standard input.
         teacher: its checkpoint, in place of the data set's.
@@ -51,157 +59,161 @@ def predict(
         labels_from_name: take labels from the files' names, see `label_from_name`, and count correct predictions.
         save_to: a folder for what the networks saw, as PNG files.
         force: replace files there that this program did not write; never one that it reads.
+        keep_seen: keep what the networks saw of all images in memory.
 
     Raises:
         ConfigError: there is no such data set.
-        KdError: there is no such network, or ``save_to`` cannot be written, or a file there would be lost.
+        KdError: there is no such network, the two take different images, or ``save_to`` cannot be written, or a file
+            there would be lost.
     """
-    require_known(data)
-    dataset = "mnist" if data == "auto" else data
     target = device.select(run.device)
-    paths = {Role.teacher: teacher, Role.student: student}
-    if not all(paths.values()):
-        require_models(run, dataset)
-    networks = [
-        load_checkpoint(path or find_checkpoint(run.models_dir, dataset, role), target, run.mean, run.std)
-        for role, path in paths.items()
-    ]
-    images = _read(list(_expand(sources)))
-    if save_to:
-        inputs = [Path(image.file) for image in images] + [network.path for network in networks]
-        images = _save(images, save_to, inputs, force)
-    labels = [label_from_name(image.file) if labels_from_name else None for image in images]
-    seen = np.array([NOTHING if image.seen is None else image.seen for image in images]).reshape(-1, *NOTHING.shape)
-    predictions = [classify(network, seen, top, labels) for network in networks]
-    classes = networks[-1].metadata.data.classes
-    for i, (label, by_teacher, by_student) in enumerate(zip(labels, *predictions, strict=True)):
-        if label is not None and label < len(classes):
-            images[i] = replace(images[i], label=classes[label])
-        if images[i].seen is not None:
-            agree = by_teacher.label == by_student.label
-            images[i] = replace(images[i], teacher=by_teacher, student=by_student, agree=agree)
+    networks = _load_networks(data, run, {Role.teacher: teacher, Role.student: student}, target)
+    about = next(iter(networks.values())).metadata.data
+    files = list(find_images(sources))
+    places = _choose_places(files, save_to, [network.path for network in networks.values()], force)
+    reading = _read(files, places, about, labels_from_name)
+    images: list[ImagePrediction] = []
+    while chunk := list(itertools.islice(reading, max(1, READ_AHEAD // math.prod(about.shape)))):
+        images += _predict(chunk, networks, top, keep_seen)
     return PredictionResult(
-        dataset,
+        about.name,
         *device.describe(target),
-        models=tuple(map(describe_model, networks)),
+        models=tuple(replace(describe_model(network), role=role.value) for role, network in networks.items()),
         images=tuple(images),
-        accuracy={role.value: _score(images, role) for role in paths} if labels_from_name else None,
+        accuracy={role.value: _score(images, role) for role in networks} if labels_from_name else None,
     )
 
 
 def classify(
-    checkpoint: Checkpoint, images: NDArray[np.uint8], top: int = 1, labels: Sequence[int | None] | None = None
+    checkpoint: Checkpoint, images: NDArray[np.uint8], top: int = 1, labels: Sequence[str | None] | None = None
 ) -> list[Prediction]:
     """Predict with one network.
 
     Args:
         checkpoint: the network.
-        images: as MNIST has them, (N, 28, 28).
+        images: as its data has them, (N, channels, height, width).
         top: how many classes to list for each image, the most probable first.
         labels: the class of each image, where it is known.
     """
     classes = checkpoint.metadata.data.classes
     place = next(checkpoint.classifier.parameters()).device
     with torch.inference_mode():
-        logits = compute_logits(checkpoint.classifier, torch.from_numpy(images).unsqueeze(1).to(place))
+        logits = compute_logits(checkpoint.classifier, torch.from_numpy(images).to(place))
     rows = logits.cpu().double().softmax(dim=1).tolist()  # not every device has float64
     return [_describe(row, classes, top, label) for row, label in zip(rows, labels or [None] * len(rows), strict=True)]
 
 
-def label_from_name(file: str) -> int | None:
-    """The digit that a file's folder is called (``7/a.png``), or else that stands at the beginning of its own name.
-
-    There it stands alone (``7.png``) or before what is neither letter nor digit (``7-a.png``): 12.png shows no 1.
-    """
-    path = Path(file)
-    found = re.fullmatch("[0-9]", path.parent.name) or re.match(r"[0-9](?![^\W_])", path.name)
-    return int(found[0]) if found else None
-
-
-def _expand(sources: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Each file to read; and an error in place of what is not there, and of folders that cannot be read."""
-    for source in sources:
-        if source == STDIN or os.path.isfile(source):
-            yield source, None
-        elif os.path.isdir(source):
-            yield from _walk(source)
-        elif glob.has_magic(source):  # quoted, or on Windows, whose shells leave patterns as they are
-            yield from _match(source)
+def _load_networks(
+    data: str, run: RunConfig, given: Mapping[Role, Path | None], where: torch.device
+) -> dict[Role, Checkpoint]:
+    """The networks that are given and, in place of others, those of the data set, as far as it has any."""
+    networks = {role: load_network(path, where, run) for role, path in given.items() if path}
+    name = _name_data(data, run.models_dir, list(networks.values()))
+    missing = []
+    for role in [role for role in given if role not in networks]:
+        try:
+            require_models(run, name)
+            path = find_checkpoint(run.models_dir, name, role)
+        except KdError as error:
+            missing.append(error)
         else:
-            yield source, None  # reading it says what is wrong
+            networks[role] = load_network(path, where, run)
+    if not networks:
+        raise missing[0]
+    if missing:
+        log.warning("the %s predicts alone: %s", next(iter(networks)).value, missing[0])
+    networks = {role: networks[role] for role in given if role in networks}
+    _require_same_images(list(networks.values()))
+    return networks
 
 
-def _walk(folder: str) -> Iterator[tuple[str, str | None]]:
-    """All images in a folder and below it."""
-    errors: list[OSError] = []
-    files = [Path(place, name) for place, _, names in os.walk(folder, onerror=errors.append) for name in names]
-    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES and os.path.isfile(path))
-    yield from ((str(path), None) for path in found)
-    yield from ((error.filename, _unreadable(error.filename, str(error.strerror))) for error in errors)
-    if not found and not errors:
-        yield folder, f"no images in {folder}: it has no {', '.join(sorted(SUFFIXES))} files"
+def _name_data(data: str, models_dir: Path, networks: Sequence[Checkpoint]) -> str:
+    """The name of the data set that the networks were trained on, which need not be here."""
+    if data == "auto":
+        return networks[0].metadata.data.name if networks else "mnist"
+    name = os.path.basename(os.path.abspath(data))
+    if data not in SOURCES and (os.path.isdir(data) or (data == name and (models_dir / name).is_dir())):
+        return name  # a folder of images
+    require_known(data)
+    return data
 
 
-def _match(pattern: str) -> Iterator[tuple[str, str | None]]:
-    """All files that match a pattern. Folders that cannot be read match nothing, unsaid by `glob`."""
-    found = sorted(Path(match) for match in glob.glob(pattern, recursive=True) if os.path.isfile(match))
-    folders = sorted(filter(os.path.isdir, glob.glob(os.path.dirname(pattern), recursive=True)))
-    unreadable = [folder for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
-    yield from ((str(path), None) for path in found)
-    yield from ((folder, _unreadable(folder, "Permission denied")) for folder in unreadable)
-    if not found and not unreadable:
-        yield pattern, f"no image matches {pattern}: check the pattern"
+def _require_same_images(networks: Sequence[Checkpoint]) -> None:
+    first = networks[0].metadata.data
+    for network in networks[1:]:
+        data = network.metadata.data
+        same_kind = (data.shape, data.is_handwriting) == (first.shape, first.is_handwriting)
+        if not same_kind or set(data.classes) != set(first.classes):
+            raise KdError(
+                f"{network.path} was trained on other {'classes' if same_kind else 'images'} ({data.name}) than "
+                f"{networks[0].path} ({first.name}): give a teacher and a student of the same data"
+            )
 
 
-def _unreadable(folder: str, reason: str) -> str:
-    return f"cannot read folder {folder}: {reason}; check its permissions, or leave it out"
-
-
-def _read(sources: list[tuple[str, str | None]]) -> list[ImagePrediction]:
+def _read(
+    files: Sequence[Found], places: Sequence[Path | None], data: DataInfo, labels_from_name: bool
+) -> Iterator[ImagePrediction]:
     """What the networks will see of each file, or why it cannot be read; the predictions are still missing."""
-    images = []
-    for file, error in tqdm(sources, unit="image", disable=None if len(sources) > 1 else True, leave=False):
-        seen = None
-        if error is None:
-            try:
-                seen = read_image(file)
-            except KdError as reason:
-                error = str(reason)
-        images.append(ImagePrediction(file, error, None, None, None, None, None, seen))
+    progress = tqdm(files, unit="image", disable=None if len(files) > 1 else True, leave=False)
+    for (file, error), place in zip(progress, places, strict=True):
+        seen = preprocessed = None
+        try:
+            if error is None:
+                seen = see(*open_image(file), data)
+        except KdError as reason:
+            error = str(reason)
+        if seen is not None and place is not None:
+            write_atomically(place, saved.encode(seen))
+            preprocessed = str(place)
+        label = label_from_name(file, data) if labels_from_name else None
+        yield ImagePrediction(file, error, label, None, None, None, preprocessed, seen)
+
+
+def _predict(
+    images: list[ImagePrediction], networks: Mapping[Role, Checkpoint], top: int, keep_seen: bool
+) -> list[ImagePrediction]:
+    """The same images with their predictions."""
+    readable = [i for i, image in enumerate(images) if image.seen is not None]
+    if not readable:
+        return images
+    pixels = np.array([images[i].seen for i in readable])
+    labels = [images[i].label for i in readable]
+    predictions = [classify(network, pixels, top, labels) for network in networks.values()]
+    for i, *each in zip(readable, *predictions, strict=True):
+        images[i] = replace(
+            images[i],
+            **dict(zip([role.value for role in networks], each, strict=True)),
+            agree=len({prediction.label for prediction in each}) == 1 if len(each) > 1 else None,
+            seen=images[i].seen if keep_seen else None,
+        )
     return images
 
 
-def _save(images: list[ImagePrediction], folder: Path, inputs: Sequence[Path], force: bool) -> list[ImagePrediction]:
-    """Write what the networks will see, after making sure that no file of the user's is in its place."""
-    read = {_identify(path): path for path in inputs}
-    places = [folder / name if name else None for name in _choose_names(images)]
-    for place in filter(None, places):
+def _choose_places(
+    files: Sequence[Found], folder: Path | None, networks: Sequence[Path], force: bool
+) -> list[Path | None]:
+    """Where to write what the networks see of each file, after making sure that no file of the user's is there.
+
+    The name is that of the file, with a number where it is taken.
+    """
+    if folder is None:
+        return [None] * len(files)
+    read = {_identify(path): path for path in (*(Path(file) for file, _ in files), *networks)}
+    places: list[Path | None] = []
+    taken: set[str] = set()
+    for file, error in files:
+        if error is not None:
+            places.append(None)
+            continue
+        stem = "stdin" if file == STDIN else Path(file).stem
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name.lower() not in taken)  # some file systems take A.png for a.png
+        taken.add(name.lower())
+        place = folder / f"{name}.png"
         same = read.get(_identify(place))
         require_output(place, saved.is_ours, [same] if same else [], force)
-    done = []
-    for image, path in zip(images, places, strict=True):
-        if path is not None and image.seen is not None:
-            write_atomically(path, saved.encode(image.seen))
-            image = replace(image, preprocessed=str(path))
-        done.append(image)
-    return done
-
-
-def _choose_names(images: list[ImagePrediction]) -> Iterator[str | None]:
-    """A name for each image that could be read: that of its file, with a number where it is taken."""
-    taken: set[str] = set()
-    for image in images:
-        if image.seen is None:
-            yield None
-            continue
-        stem = "stdin" if image.file == STDIN else Path(image.file).stem
-        name = stem
-        number = 1
-        while name.lower() in taken:  # some file systems take A.png for a.png
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.lower())
-        yield f"{name}.png"
+        places.append(place)
+    return places
 
 
 def _identify(path: Path) -> object:
@@ -213,7 +225,7 @@ def _identify(path: Path) -> object:
     return status.st_dev, status.st_ino
 
 
-def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, label: int | None) -> Prediction:
+def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None) -> Prediction:
     ranking = sorted(range(len(classes)), key=lambda i: -probabilities[i])
     best = ranking[0]
     return Prediction(
@@ -222,7 +234,7 @@ def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, la
         confidence=probabilities[best],
         probabilities=tuple(probabilities),
         top=tuple(RankedClass(i, classes[i], probabilities[i]) for i in ranking[:top]),
-        correct=best == label if label in range(len(classes)) else None,
+        correct=None if label is None else classes[best] == label,
     )
 
 

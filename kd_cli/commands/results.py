@@ -223,10 +223,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """An image file and what both networks predict; or the error that kept it from being read, and no predictions.
+    """An image file and what the networks predict; or the error that kept it from being read, and no predictions.
 
-    ``label`` is what the file's name says that it shows, if it was asked. ``preprocessed`` is the file that holds what
-    the networks saw, ``seen`` the same in memory, uint8 (28, 28).
+    ``label`` is what the file's name says that it shows, if it was asked. ``agree`` is None without a second network.
+    ``preprocessed`` is the file that holds what they saw, ``seen`` the same in memory if it was kept, uint8 (C, H, W).
     """
 
     file: str

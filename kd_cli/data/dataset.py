@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+HANDWRITING = frozenset({"mnist", "qmnist", "emnist-digits", "kmnist", "digits", "usps"})
+"""Data sets of single characters, written by hand."""
+
 
 @dataclass(frozen=True)
 class DataInfo:
@@ -25,6 +28,11 @@ class DataInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+
+    @property
+    def is_handwriting(self) -> bool:
+        """Whether a user's image of this kind is a page with ink on it, to be brought to the form of MNIST's images."""
+        return self.name in HANDWRITING and self.shape == (1, 28, 28)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ A file is not to be trusted: it may be cut off, hostile, or so large that decodi
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,10 +62,36 @@ def read_page(source: Path | BinaryIO, name: str) -> Pixels:
     Raises:
         KdError: there is no such file, it is not an image, it is damaged, or it has too many pixels.
     """
+    with _failures_named(source, name):
+        return _decode(source, name)
+
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Pillow's modes by their number of channels."""
+
+
+def read_resized(source: Path | BinaryIO, name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Decode an image file: its first frame, upright, resized to ``shape``, (channels, height, width).
+
+    Raises:
+        KdError: as `read_page`; or no image file has so many channels.
+    """
+    channels, height, width = shape
+    if channels not in MODES:
+        raise KdError(f"cannot read {name} as an image of {channels} channels: no image file has so many")
+    with _failures_named(source, name), Image.open(source, formats=FORMATS) as image:
+        _require_modest(image, name)
+        upright = ImageOps.exif_transpose(image)
+        small: NDArray[np.uint8] = np.array(upright.convert(MODES[channels]).resize((width, height)))
+        return np.moveaxis(small.reshape(height, width, channels), -1, 0)
+
+
+@contextmanager
+def _failures_named(source: Path | BinaryIO, name: str) -> Iterator[None]:
     try:
         if isinstance(source, Path):
             require_regular(source)
-        return _decode(source, name)
+        yield
     except KdError:
         raise
     except FileNotFoundError as error:

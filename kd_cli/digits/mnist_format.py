@@ -5,8 +5,6 @@ on black, is scaled with its proportions into 20x20 pixels, and the result is pl
 is in the middle.
 """
 
-import io
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,44 +34,16 @@ STROKES = (1.8, 3.0)
 FINE_SIDES = (80, 240)
 """Pixels on the longer side of the ink while its strokes are measured: enough for a thin pen on a large page."""
 
-STDIN = "-"
-"""Stands for the bytes on standard input where a file is asked for."""
 
-LARGEST_STDIN = 64 * 2**20
-"""Bytes taken from standard input at most."""
-
-
-def read_image(file: str) -> Image28:
+def read_source(source: Path | BinaryIO, name: str) -> Image28:
     """Read an image file as a 28x28 image like those of MNIST: white ink on black.
 
     Args:
-        file: its path, or ``-`` for standard input.
+        source: a path, or an open file that can be sought in.
+        name: what error messages call it.
 
     Raises:
         KdError: there is no such file, it is not an image, it is damaged, too large, or blank.
-    """
-    if file == STDIN:
-        return read_source(io.BytesIO(_read_stdin()), "standard input")
-    return read_source(Path(file), file)
-
-
-def _read_stdin() -> bytes:
-    if sys.stdin is None:
-        raise KdError("cannot read standard input: it is closed; give a file")
-    try:
-        content = sys.stdin.buffer.read(LARGEST_STDIN + 1)
-    except OSError as error:
-        raise KdError(f"cannot read standard input: {error.strerror or error}; give a file") from error
-    if len(content) > LARGEST_STDIN:
-        raise KdError(f"cannot read standard input: more than {LARGEST_STDIN >> 20} MB; make the image smaller")
-    return content
-
-
-def read_source(source: Path | BinaryIO, name: str) -> Image28:
-    """Read an image from a path, or from an open file that can be sought in, as `read_image` does.
-
-    Raises:
-        KdError: likewise; the message calls it ``name``.
     """
     page = read_page(source, name)
     try:

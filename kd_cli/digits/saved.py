@@ -3,20 +3,21 @@
 import io
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-
-from kd_cli.digits.mnist_format import Image28
 
 MAKER = "kd image"
 
 
-def encode(image: Image28) -> bytes:
-    """The content of a PNG file that says who made it."""
+def encode(image: NDArray[np.uint8]) -> bytes:
+    """The content of a PNG file that says who made it; ``image`` is (channels, height, width), of 1 to 4 channels."""
     about = PngInfo()
     about.add_text("Software", MAKER)
     png = io.BytesIO()
-    Image.fromarray(image).save(png, "PNG", pnginfo=about)
+    pixels = image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1))
+    Image.fromarray(pixels).save(png, "PNG", pnginfo=about)
     return png.getvalue()
 
 

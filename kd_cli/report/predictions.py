@@ -4,7 +4,12 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
+from rich.color import Color
+from rich.markup import escape
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +21,6 @@ from kd_cli.report.tables import (
     measure,
     new_table,
     open_console,
-    plain,
     print_checkpoints,
     print_line,
     print_table,
@@ -32,16 +36,23 @@ INCORRECT = "!"
 SHORTEST_NAME = 20
 """Columns that a file's name has on any terminal."""
 
+LAYOUTS = ((", ", UNLIMITED), ("\n", UNLIMITED), ("\n", 24), ("\n", 16), ("\n", 10))
+"""What stands between the classes of a prediction, and how long their names may be; the first that fits is taken."""
+
 
 def print_predictions(result: PredictionResult) -> None:
     """What teacher and student predict for each image, the most probable class first."""
     console = open_console()
-    whole = measure(console, _table(result)).maximum
-    if not console.is_terminal:
-        console.width = max(console.width, whole)
     longest = max((cell_len(printable(image.file)) for image in result.images), default=0)
-    print_table(console, _table(result, max(SHORTEST_NAME, longest - max(0, whole - console.width))))
-    if any(each and each.correct is False for image in result.images for each in _predictions(image)):
+    if not console.is_terminal:
+        console.width = max(console.width, measure(console, _table(result)).maximum)
+    for separator, longest_label in LAYOUTS:
+        missing = measure(console, _table(result, UNLIMITED, separator, longest_label)).maximum - console.width
+        room = max(SHORTEST_NAME, longest - max(0, missing))
+        if longest - room >= missing:
+            break
+    print_table(console, _table(result, room, separator, longest_label))
+    if any(each and each.correct is False for image in result.images for each in (image.teacher, image.student)):
         print_line(console, f"{INCORRECT} marks an incorrect prediction.")
     for role, score in (result.accuracy or {}).items():
         share = "unknown: no image has a label" if score.accuracy is None else f"{score.accuracy:.2%}"
@@ -50,31 +61,37 @@ def print_predictions(result: PredictionResult) -> None:
     print_checkpoints(console, result.models)
 
 
-def _table(result: PredictionResult, room: int = UNLIMITED) -> Table:
+def _table(
+    result: PredictionResult, room: int = UNLIMITED, separator: str = ", ", longest_label: int = UNLIMITED
+) -> Table:
     """The table, with at most ``room`` columns for the names of files."""
+
+    def name(label: str) -> str:
+        shown = Text(printable(label))
+        shown.truncate(longest_label, overflow="ellipsis")
+        return escape(shown.plain)
+
+    def rank(prediction: Prediction | None) -> str:
+        if prediction is None:
+            return "no prediction"
+        mark = INCORRECT if prediction.correct is False else ""
+        return mark + separator.join(f"{name(each.label)} {each.probability:.1%}" for each in prediction.top)
+
     table = new_table(f"Predictions of networks trained on {result.dataset}", result.device_name)
     table.add_column("File", no_wrap=True)
-    for column in ("Teacher", "Student", "Agree"):
+    roles = [model.role for model in result.models]
+    for column in (*map(str.capitalize, roles), *(["Agree"] if len(roles) > 1 else [])):
         table.add_column(column)
     if result.accuracy is not None:
         table.add_column("Label")
     for image in result.images:
-        cells = [_shorten(printable(image.file), room), *map(_rank, _predictions(image)), _agreement(image) or "-"]
+        cells = [escape(_shorten(printable(image.file), room)), *(rank(getattr(image, role)) for role in roles)]
+        if len(roles) > 1:
+            cells.append(_agreement(image) or "-")
         if result.accuracy is not None:
-            cells.append(image.label or "-")
-        table.add_row(*map(plain, cells))
+            cells.append(name(image.label or "-"))
+        table.add_row(*cells)
     return table
-
-
-def _predictions(image: ImagePrediction) -> tuple[Prediction | None, Prediction | None]:
-    return image.teacher, image.student
-
-
-def _rank(prediction: Prediction | None) -> str:
-    if prediction is None:
-        return "no prediction"
-    mark = INCORRECT if prediction.correct is False else ""
-    return mark + ", ".join(f"{each.label} {each.probability:.1%}" for each in prediction.top)
 
 
 def _agreement(image: ImagePrediction) -> str:
@@ -113,7 +130,8 @@ def is_our_csv(path: Path) -> bool:
 
 
 def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
-    ranks = max((len(each.top) for image in result.images for each in _predictions(image) if each), default=1)
+    by_image = [(image.teacher, image.student) for image in result.images]
+    ranks = max((len(each.top) for both in by_image for each in both if each), default=1)
     labelled = result.accuracy is not None
     columns = [*CSV_FIRST, *(["label"] if labelled else [])]
     for role in Role:
@@ -121,9 +139,9 @@ def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
             name = role.value if rank == 1 else f"{role.value}_{rank}"
             columns += [name, f"{name}_confidence"]
     yield [*columns, CSV_LAST]
-    for image in result.images:
+    for image, both in zip(result.images, by_image, strict=True):
         cells = [image.file, image.error or "", *([image.label or ""] if labelled else [])]
-        for prediction in _predictions(image):
+        for prediction in both:
             top = prediction.top if prediction else ()
             cells += [value for each in top for value in (each.label, f"{each.probability:.6f}")]
             cells += [""] * (2 * (ranks - len(top)))
@@ -131,18 +149,26 @@ def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
 
 
 def print_images(result: PredictionResult) -> None:
-    """What the networks saw, two pixels to a character: in greys if the terminal has them, else black and white."""
+    """What the networks saw, two pixels to a character: in colours if the terminal has them, else black and white."""
     console = open_console()
     blocks = " ▀▄█" if console.encoding.startswith("utf") else " '.#"
     for image in result.images:
         if image.seen is None:
             continue
         print_line(console, image.file)
-        for upper, lower in zip(image.seen[::2].tolist(), image.seen[1::2].tolist(), strict=True):
+        pixels = _fit(image.seen, console.width)
+        for upper, lower in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
             line = Text()
             for above, below in zip(upper, lower, strict=True):
                 if console.color_system is None:
-                    line.append(blocks[(above > 127) + 2 * (below > 127)])
+                    line.append(blocks[(sum(above) > 382) + 2 * (sum(below) > 382)])
                 else:
-                    line.append("▀", f"rgb({above},{above},{above}) on rgb({below},{below},{below})")
+                    line.append("▀", Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
             console.print(line, soft_wrap=True)
+
+
+def _fit(seen: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """An image in RGB, (rows, columns, 3), of at most ``width`` columns and an even number of rows."""
+    step = -(-seen.shape[2] // width)
+    colours = seen[:3, ::step, ::step] if len(seen) > 2 else np.repeat(seen[:1, ::step, ::step], 3, axis=0)
+    return np.moveaxis(np.pad(colours, ((0, 0), (0, colours.shape[1] % 2), (0, 0))), 0, -1)

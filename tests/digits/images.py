@@ -89,7 +89,7 @@ def see(files: Iterable[bytes], reader: Reader = through_pipeline) -> Images:
 
 def accuracy(network: Checkpoint, images: Images, labels: Labels) -> float:
     """Share of the images that a network predicts correctly."""
-    predictions = classify(network, images)
+    predictions = classify(network, images[:, np.newaxis])
     return float(np.mean([each.class_index == label for each, label in zip(predictions, labels, strict=True)]))
 
 

@@ -1,9 +1,6 @@
 """What comes out is what MNIST's makers would have made of a digit, however it was drawn, lit and saved."""
 
-import io
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +11,7 @@ from PIL import Image
 
 from kd_cli.config import KdError
 from kd_cli.data.dataset import Dataset
-from kd_cli.digits import mnist_format
-from kd_cli.digits.mnist_format import Image28, from_page, read_image
+from kd_cli.digits.mnist_format import Image28, from_page, read_source
 from tests.digits import pages
 from tests.digits.images import decode, draw_seven, encode, see, through_pipeline
 
@@ -74,19 +70,7 @@ def test_a_blank_image_is_refused_in_one_line_with_its_name(tmp_path: Path) -> N
     file = tmp_path / "white.png"
     Image.new("L", (50, 50), "white").save(file)
     with pytest.raises(KdError, match=r"white\.png is blank: use an image with a digit in it"):
-        read_image(str(file))
-
-
-def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch, seven: Image28) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(encode(SEVEN))))
-    np.testing.assert_array_equal(read_image("-"), seven)
-
-
-def test_endless_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist_format, "LARGEST_STDIN", 2**20)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(2**20 + 1))))
-    with pytest.raises(KdError, match="more than 1 MB"):
-        read_image("-")
+        read_source(file, str(file))
 
 
 @settings(max_examples=60, deadline=None)

@@ -206,7 +206,7 @@ def image_prediction(file: str = "a.png", **changes: Any) -> ImagePrediction:
         student=prediction(1, 0),
         agree=True,
         preprocessed=None,
-        seen=np.zeros((28, 28), np.uint8),
+        seen=np.zeros((1, 28, 28), np.uint8),
     )
     return changed(image, **changes)
 

@@ -147,8 +147,8 @@ class TestCsv:
 
 
 class TestImages:
-    SEEN = np.zeros((28, 28), np.uint8)
-    SEEN[0, 0] = SEEN[1, 1] = SEEN[2:4, 2] = 255
+    SEEN = np.zeros((1, 28, 28), np.uint8)
+    SEEN[0, 0, 0] = SEEN[0, 1, 1] = SEEN[0, 2:4, 2] = 255
 
     def test_are_drawn_two_rows_to_a_line(self, printed: Printed) -> None:
         result = prediction_result(image_prediction("a.png", seen=self.SEEN), failed_prediction())
@@ -170,5 +170,5 @@ class TestImages:
         for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "truecolor"}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("NO_COLOR", raising=False)
-        result = prediction_result(image_prediction("a.png", seen=np.full((28, 28), 100, np.uint8)))
+        result = prediction_result(image_prediction("a.png", seen=np.full((1, 28, 28), 100, np.uint8)))
         assert printed(print_images, result).count("38;2;100;100;100;48;2;100;100;100m▀") == 14 * 28
