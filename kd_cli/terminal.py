@@ -36,10 +36,11 @@ def open_stdout() -> TextIO:
 
 
 class _Output:
-    """A stream, but for its failures."""
+    """A stream, but for its failures. One that has failed fails for good: Click tries a stream out and hides errors."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._failure: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -51,9 +52,12 @@ class _Output:
         self._try(self._stream.flush)
 
     def _try(self, call: Callable[[], Returned]) -> Returned:
-        try:
-            return call()
-        except OSError as error:
-            # What is still in the buffer would fail once more, with a traceback, when the program ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            raise KdError(f"cannot write to standard output: {error.strerror or error}") from error
+        if self._failure is None:
+            try:
+                return call()
+            except OSError as error:
+                self._failure = error
+                # What is still in the buffer would fail once more, with a traceback, when the program ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        reason = self._failure.strerror or self._failure
+        raise KdError(f"cannot write to standard output: {reason}") from self._failure

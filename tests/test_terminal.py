@@ -69,18 +69,20 @@ def closed_pipe() -> IO[bytes]:
 
 @needs_dev_full
 @pytest.mark.parametrize(
-    ("options", "open_output", "reason"),
+    ("arguments", "open_output", "reason"),
     [
-        ([], full_disk, "No space left on device"),
-        (["--json"], closed_pipe, "Broken pipe"),
+        (["predict", "7.png"], full_disk, "No space left on device"),
+        (["predict", "7.png", "--json"], closed_pipe, "Broken pipe"),
+        (["--help"], full_disk, "No space left on device"),
+        (["distill", "--help"], closed_pipe, "Broken pipe"),
+        (["--version"], full_disk, "No space left on device"),
     ],
-    ids=["table to a full disk", "JSON to a closed pipe"],
 )
 def test_a_command_whose_output_fails_ends_in_one_line(
-    tmp_path: Path, options: list[str], open_output: Callable[[], IO[Any]], reason: str
+    tmp_path: Path, arguments: list[str], open_output: Callable[[], IO[Any]], reason: str
 ) -> None:
     Image.fromarray(255 - draw_seven()).save(tmp_path / "7.png")
-    command = [sys.executable, "-m", "kd_cli", "predict", "7.png", *options]
+    command = [sys.executable, "-m", "kd_cli", *arguments]
     with open_output() as output:
         run = subprocess.run(command, cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
     assert (run.returncode, run.stderr) == (1, f"kd: cannot write to standard output: {reason}\n")
