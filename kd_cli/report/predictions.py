@@ -36,7 +36,7 @@ INCORRECT = "!"
 SHORTEST_NAME = 20
 """Columns that a file's name has on any terminal."""
 
-LAYOUTS = ((", ", UNLIMITED), ("\n", UNLIMITED), ("\n", 24), ("\n", 16), ("\n", 10))
+LAYOUTS = ((", ", UNLIMITED), *(("\n", length) for length in (UNLIMITED, 24, 18, 14, 10)))
 """What stands between the classes of a prediction, and how long their names may be; the first that fits is taken."""
 
 

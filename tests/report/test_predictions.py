@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd_cli.commands.results import Score
+from kd_cli.commands.results import RankedClass, Score
 from kd_cli.report import comparison
 from kd_cli.report.predictions import is_our_csv, print_csv, print_images, print_predictions, write_csv
 from tests.report import results
@@ -78,6 +78,26 @@ class TestTable:
         assert long[0].startswith("…")
         assert long[0].endswith("/7-mine.png")
         assert short[0] == "short.png"
+
+    def test_of_one_network_has_no_column_for_another(self, printed: Printed) -> None:
+        alone = image_prediction("a.png", teacher=None, agree=None)
+        out = printed(print_predictions, changed(MIXED, models=MIXED.models[1:], images=(alone,)))
+        assert [name.strip() for name in out.splitlines()[2].split("┃")[1:-1]] == ["File", "Student"]
+        assert rows(out) == [["a.png", "dog 75.0%, cat 18.8%"]]
+        assert "teacher.safetensors" not in out
+
+    @pytest.mark.parametrize(("length", "shown"), [(4, "name"), (14, "namenamenamena"), (60, "namenamenamen…")])
+    def test_keeps_long_names_of_classes_apart_in_a_narrow_terminal(
+        self, printed: Printed, terminal: Callable[[int], None], length: int, shown: str
+    ) -> None:
+        terminal(80)
+        top = tuple(RankedClass(i, ("name" * 20)[:length], share) for i, share in enumerate((0.75, 0.1875)))
+        each = changed(prediction(1, 2), top=top)
+        out = printed(print_predictions, prediction_result(image_prediction(DEEP, teacher=each, student=each)))
+        lines = [line for line in out.splitlines() if line.startswith("│")]
+        assert {len(line) for line in lines} <= set(range(81))
+        assert sum(line.count(f"{shown} 75.0%") for line in lines) == 2
+        assert sum(line.count(f"{shown} 18.8%") for line in lines) == 2
 
     def test_without_any_image_can_be_printed(self, printed: Printed) -> None:
         assert rows(printed(print_predictions, changed(MIXED, images=()))) == []
@@ -172,3 +192,22 @@ class TestImages:
         monkeypatch.delenv("NO_COLOR", raising=False)
         result = prediction_result(image_prediction("a.png", seen=np.full((1, 28, 28), 100, np.uint8)))
         assert printed(print_images, result).count("38;2;100;100;100;48;2;100;100;100m▀") == 14 * 28
+
+    @pytest.mark.parametrize(("channels", "colour"), [(2, "9;9;9"), (3, "9;8;7"), (4, "9;8;7")])
+    def test_are_drawn_in_colour_as_wide_as_the_terminal(
+        self,
+        printed: Printed,
+        terminal: Callable[[int], None],
+        monkeypatch: pytest.MonkeyPatch,
+        channels: int,
+        colour: str,
+    ) -> None:
+        terminal(80)
+        monkeypatch.delenv("NO_COLOR")
+        monkeypatch.setenv("COLORTERM", "truecolor")
+        seen = np.broadcast_to(np.array([9, 8, 7, 6], np.uint8)[:channels, None, None], (channels, 25, 100))
+        out = printed(print_images, prediction_result(image_prediction("a.png", seen=seen)))
+        lines = out.splitlines()[1:]
+        assert [line.count("▀") for line in lines] == [50] * 7
+        assert all(f"38;2;{colour};48;2;{colour}m▀" in line for line in lines[:-1])
+        assert f"38;2;{colour};48;2;0;0;0m▀" in lines[-1]  # there is no lower row
