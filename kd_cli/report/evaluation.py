@@ -9,6 +9,7 @@ from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import ECE_BINS
 from kd_cli.evaluation.quality import Opinion
 from kd_cli.report.tables import (
+    counted,
     new_table,
     number_roles,
     open_console,
@@ -18,6 +19,11 @@ from kd_cli.report.tables import (
     print_table,
     side_by_side,
 )
+
+MOST_CLASSES = 20
+"""Of a confusion matrix that can be read. Of more classes, the pairs that are confused most often are shown."""
+
+MOST_PAIRS = 20
 
 
 def print_evaluation(result: EvaluationResult, details: bool = False, confusion: bool = False) -> None:
@@ -47,7 +53,8 @@ def print_evaluation(result: EvaluationResult, details: bool = False, confusion:
         _print_details(console, result)
     if confusion:
         for role, model in zip(number_roles(result.models), result.models, strict=True):
-            print_table(console, _confusion(role, model, result.classes))
+            show = _confusion if len(result.classes) <= MOST_CLASSES else _confused_pairs
+            print_table(console, show(role, model, result.classes))
     if not (details or confusion):
         print_line(console, "More: --details (by class, by confidence, disagreements) and --confusion.")
 
@@ -98,6 +105,22 @@ def _confusion(role: str, model: EvaluatedModel, classes: Sequence[str]) -> Tabl
     for i, (name, row) in enumerate(zip(classes, model.confusion, strict=True)):
         cells = (f"[dim]{n:,}[/]" if i == j else f"{n:,}" if n else "" for j, n in enumerate(row))
         table.add_row(plain(name), *cells)
+    return table
+
+
+def _confused_pairs(role: str, model: EvaluatedModel, classes: Sequence[str]) -> Table:
+    pairs = [
+        (count, plain(classes[i]), plain(classes[j]), count / sum(row))
+        for i, row in enumerate(model.confusion)
+        for j, count in enumerate(row)
+        if count and i != j
+    ]
+    shown = sorted(pairs, key=lambda pair: -pair[0])[:MOST_PAIRS]
+    table = new_table(f"{role}: classes confused most often", f"{len(shown)} of {counted(len(pairs), 'pair')}")
+    for column in ("Label", "Predicted as", "Images", "Of the label"):
+        table.add_column(column, justify="right" if column in ("Images", "Of the label") else "left")
+    for count, label, predicted, share in shown:
+        table.add_row(label, predicted, f"{count:,}", f"{share:.1%}")
     return table
 
 

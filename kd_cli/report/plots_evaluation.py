@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.evaluation.statistics import CONFIDENCE
-from kd_cli.report.evaluation import evaluation_title
+from kd_cli.report.evaluation import MOST_CLASSES, evaluation_title
 from kd_cli.report.plots import line_style, new_figure
 from kd_cli.report.tables import name_of
 
@@ -20,7 +23,7 @@ def draw_evaluation(result: EvaluationResult) -> "Figure":
     figure = new_figure(max(5.2 * len(models), 6), 10, f"{evaluation_title(result)}\n{result.device_name}")
     rows = figure.subplots(3, len(models), squeeze=False, height_ratios=[5, 3.2, 1.6])
     classes = _drawable(result.classes)
-    darkest = max(1, *(count for model in models for row in _errors(model) for count in row))
+    darkest = max(1, *(int(_errors(model).max()) for model in models))
     for column, model in enumerate(models):
         confusion, reliability, counts = rows[:, column]
         _draw_confusion(confusion, model, classes, darkest)
@@ -31,11 +34,13 @@ def draw_evaluation(result: EvaluationResult) -> "Figure":
 
 
 def _draw_confusion(axes: "Axes", model: EvaluatedModel, classes: Sequence[str], darkest: int) -> None:
-    """Every count as a number; errors the darker, the more there are. Correct predictions would drown them."""
+    """Errors, the darker, the more there are: correct predictions would drown them. A few classes have names, too."""
     errors = _errors(model)
     axes.imshow(errors, cmap="Greys", vmin=0, vmax=darkest * 1.2)
-    for i, row in enumerate(model.confusion):
-        for j, count in enumerate(row):
+    if len(classes) <= MOST_CLASSES:
+        axes.set_xticks(range(len(classes)), classes, rotation=0 if max(map(len, classes)) < 3 else 90)
+        axes.set_yticks(range(len(classes)), classes)
+        for (i, j), count in np.ndenumerate(model.confusion):
             if count:
                 axes.text(
                     *(j, i, f"{count:,}"),
@@ -43,11 +48,8 @@ def _draw_confusion(axes: "Axes", model: EvaluatedModel, classes: Sequence[str],
                     va="center",
                     fontsize=8,
                     fontweight="bold" if i == j else "normal",
-                    color="white" if errors[i][j] > 0.6 * darkest else "black",
+                    color="white" if errors[i, j] > 0.6 * darkest else "black",
                 )
-    places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=0 if max(map(len, classes)) < 3 else 90)
-    axes.set_yticks(places, classes)
     axes.set_xlabel("Predicted as (class)")
     axes.set_ylabel("Label (class)")
     axes.set_title(f"{name_of(model)}: images,\nerrors shaded ({model.error_count:,} of them)", fontsize="medium")
@@ -101,8 +103,9 @@ def _draw_counts(axes: "Axes", model: EvaluatedModel) -> None:
     axes.set_ylabel("Images (count),\nlogarithmic")
 
 
-def _errors(model: EvaluatedModel) -> list[list[int]]:
-    return [[0 if i == j else count for j, count in enumerate(row)] for i, row in enumerate(model.confusion)]
+def _errors(model: EvaluatedModel) -> NDArray[np.int64]:
+    confusion = np.array(model.confusion)
+    return confusion - np.diag(confusion.diagonal())
 
 
 def _drawable(classes: Sequence[str]) -> Sequence[str]:

@@ -112,6 +112,17 @@ def evaluation_result(**changes: Any) -> EvaluationResult:
     return changed(EvaluationResult(**WHERE, test_images=30, classes=CLASSES, models=models), **changes)
 
 
+def many_classes(count: int = 30) -> EvaluationResult:
+    """A teacher that takes the second class for the third, and the sixth for the first, and knows all others."""
+    confusion = 10 * np.eye(count, dtype=int)
+    confusion[1, 1:3] = 6, 4
+    confusion[5, [0, 5]] = 2, 8
+    model = evaluated_model(
+        confusion=tuple(map(tuple, confusion.tolist())), per_class_accuracy=(0.9,) * count, error_count=6
+    )
+    return evaluation_result(models=(model,), classes=tuple(f"class {number}" for number in range(count)))
+
+
 def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel:
     """A teacher, or a student with more parameters and fewer multiply-accumulates."""
     teacher = role == "teacher"

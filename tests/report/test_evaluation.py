@@ -6,7 +6,7 @@ import pytest
 
 from kd_cli.report.evaluation import print_evaluation
 from tests.report.conftest import Printed
-from tests.report.results import CONFUSION, changed, evaluated_model, evaluation_result
+from tests.report.results import CONFUSION, changed, evaluated_model, evaluation_result, many_classes
 
 print_details = partial(print_evaluation, details=True)
 
@@ -86,6 +86,13 @@ def test_confusion_is_shown_on_request(printed: Printed, confusion: bool) -> Non
         [name, *(str(count or "") for count in row)] for name, row in zip(("cat", "dog", "owl"), CONFUSION, strict=True)
     ]
     assert [found.count(row) for row in expected] == [2 * confusion] * 3
+
+
+def test_of_many_classes_those_that_are_confused_most_often_are_shown(printed: Printed) -> None:
+    out = printed(partial(print_evaluation, confusion=True), many_classes())
+    assert rows(out)[-2:] == [["class 1", "class 2", "4", "40.0%"], ["class 5", "class 0", "2", "20.0%"]]
+    assert "Teacher: classes confused most often" in out
+    assert max(map(len, out.splitlines())) <= 120
 
 
 def test_disagreements_name_label_and_both_predictions(printed: Printed) -> None:

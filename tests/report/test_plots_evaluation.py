@@ -5,7 +5,7 @@ import pytest
 from kd_cli.evaluation.quality import Bin
 from kd_cli.report.plots_evaluation import draw_evaluation
 from tests.report.axes import axes_of, points
-from tests.report.results import CLASSES, CONFUSION, evaluated_model, evaluation_result
+from tests.report.results import CLASSES, CONFUSION, evaluated_model, evaluation_result, many_classes
 
 pytest.importorskip("matplotlib", reason="plots need the extra 'plot'")
 
@@ -16,6 +16,15 @@ def test_every_count_is_written_into_the_confusion_matrix() -> None:
     expected = {(j, i): str(count) for i, row in enumerate(CONFUSION) for j, count in enumerate(row) if count}
     for axes in axes_of(draw_evaluation(RESULT))[:2]:
         assert {text.get_position(): text.get_text() for text in axes.texts} == expected
+
+
+def test_many_classes_are_shaded_without_names_and_counts() -> None:
+    figure = draw_evaluation(many_classes())
+    figure.draw_without_rendering()
+    confusion = axes_of(figure)[0]
+    assert int(confusion.get_images()[0].get_array().sum()) == 6
+    assert len(confusion.texts) == 0
+    assert len(confusion.get_xticks()) < 20
 
 
 def test_errors_alone_are_shaded_and_by_one_scale_for_all_networks() -> None:
