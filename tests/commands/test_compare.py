@@ -6,6 +6,7 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -53,12 +54,13 @@ def compare_here(data: DataConfig, run: RunConfig, trained_teacher: TrainingResu
         students: Sequence[Spec] = (MLP,),
         seeds: int = 2,
         jobs: int | None = 1,
+        fresh: bool = False,
         results: str = "results",
         training: TrainingConfig = ONE_EPOCH,
         **more: Any,
     ) -> ComparisonResult:
         comparison = ComparisonConfig(
-            tuple(methods), tuple(students), seeds=seeds, jobs=jobs, results_dir=tmp_path / results
+            tuple(methods), tuple(students), seeds=seeds, jobs=jobs, fresh=fresh, results_dir=tmp_path / results
         )
         return compare(comparison, data=data, run=run, training=training, **more)
 
@@ -276,6 +278,20 @@ class TestRunsThatDoNotEnd:
         with pytest.raises(RunStoppedError, match="keeps 2 of 4 runs: repeat the command"):
             compare_here(make_executor=Interrupted())
         assert compare_here().runs.carried_out == 2
+
+    def test_an_interrupt_of_runs_carried_out_anew_says_how_not_to_lose_them(self, compare_here: Compare) -> None:
+        with pytest.raises(RunStoppedError, match="keeps 2 of 4 runs: repeat the command without --fresh to go on"):
+            compare_here(fresh=True, make_executor=Interrupted())
+        assert compare_here().runs.carried_out == 2
+
+    def test_an_interrupt_promises_no_run_that_failed(
+        self, compare_here: Compare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "measure_quality", Mock(side_effect=MemoryError))
+            with pytest.raises(RunStoppedError, match="keeps 0 of 4 runs"):
+                compare_here(make_executor=Interrupted())
+        assert compare_here().runs.carried_out == 4
 
     def test_a_process_that_dies_takes_no_other_run_down(self, compare_here: Compare) -> None:
         result = compare_here(make_executor=Deadly())

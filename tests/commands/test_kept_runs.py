@@ -64,6 +64,16 @@ def test_files_of_anything_else_are_not_believed(kd: CommandLine, kept: list[Pat
     assert carried_out(kd)[0] == 1
 
 
+def test_a_notice_names_one_of_them_and_says_how_many_there_are(kd: CommandLine, kept: list[Path]) -> None:
+    for path in kept[1:]:
+        path.write_text("")
+    count, stderr = carried_out(kd)
+    assert count == 3
+    assert "one of 3 such files: these runs are carried out again" in stderr
+    assert any(str(path) in stderr for path in kept[1:])
+    assert carried_out(kd) == (0, "")
+
+
 def test_a_missing_measure_is_not_believed(kd: CommandLine, kept: list[Path]) -> None:
     record = json.loads(kept[0].read_text())
     del record["measures"]["nll"]

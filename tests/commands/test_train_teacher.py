@@ -239,6 +239,18 @@ class TestAnInterruptedRun:
             weights = [load_checkpoint(folder.parent / name, CPU).classifier.state_dict() for folder in (whole, part)]
             assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
+    def test_of_an_ensemble_counts_the_members_that_are_saved(
+        self, train_ensemble: TrainEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tests = Mock(wraps=measure_accuracy)
+        with monkeypatch.context() as patch:
+            patch.setattr(training_run, "measure_accuracy", interrupt_after(epochs=2))
+            with pytest.raises(RunStoppedError, match=r"1 of 3 members are saved: repeat the command with --resume"):
+                train_ensemble(output=OutputConfig(tmp_path / "t"))
+        monkeypatch.setattr(training_run, "measure_accuracy", tests)
+        train_ensemble(output=OutputConfig(tmp_path / "t", resume=True))
+        assert tests.call_count == 4  # two epochs of the second member, two of the third
+
 
 STEPS = 21
 """Steps in an epoch of the bundled digits."""

@@ -68,6 +68,14 @@ class TestOutput:
         assert code == 0
         assert "replacing mine.safetensors, the teacher mlp-16 on digits" in stderr
 
+    def test_says_that_the_older_checkpoint_that_it_replaces_is_damaged(self, kd: CommandLine) -> None:
+        kd(*TEACHER, "-o", "mine.safetensors")
+        whole = Path("mine.safetensors").read_bytes()
+        Path("mine.safetensors").write_bytes(whole[:-4] + b"\0\0\0\0")
+        code, _, stderr = kd(*TEACHER, "-o", "mine.safetensors")
+        assert (code, stderr) == (0, "kd: replacing mine.safetensors, a damaged checkpoint\n")
+        assert Path("mine.safetensors").read_bytes() == whole
+
     def test_follows_a_link(self, kd: CommandLine) -> None:
         Path("elsewhere").mkdir()
         Path("link.safetensors").symlink_to("elsewhere/real.safetensors")
