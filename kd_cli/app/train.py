@@ -16,10 +16,10 @@ from kd_cli.app.run import Run, runs
 from kd_cli.app.visitor import current_visitor
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import TrainingResult
-from kd_cli.config import MAX_SEED, KdError, Role, RunConfig, TrainingConfig
+from kd_cli.config import MAX_SEED, ConfigError, KdError, Role, RunConfig, TrainingConfig
 from kd_cli.data.dataset import DataInfo
 from kd_cli.distillation.methods import METHODS, MethodConfig
-from kd_cli.networks.spec import parse_spec
+from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.report.tables import counted
 from kd_cli.report.training import accuracy_in_words
 
@@ -30,6 +30,11 @@ STEPS = {"temperature": 0.5, "alpha": 0.05}
 """By how much a click changes an option. Weights, which differ by powers of ten, change by a tenth of their default."""
 
 DEFAULTS = TrainingConfig(epochs=3)
+
+STUDENTS = (
+    "cnn-N has N filters, mlp-N[-M...] hidden layers of these sizes, resnet-N N layers (8, 14, 20, ...). Other "
+    "networks are for the command line: no visitor makes the server run other code."
+)
 
 Configure = Callable[[str], StudentConfig]
 """The name of a data set -> what to train on it. Raises `ConfigError` where the visitor asks for what cannot be."""
@@ -77,7 +82,7 @@ def _ask() -> Configure:
     left, middle, right = st.columns(3)
     with left:
         method = st.selectbox("Method", METHODS, list(METHODS).index("kd"), format_func=_describe)
-        student = st.text_input("Student", "mlp-128", help="cnn-N has N filters; mlp-N has N hidden units.")
+        student = st.text_input("Student", "mlp-128", help=STUDENTS)
     options = {}
     with middle:
         for name, default in METHODS[method].options.items():
@@ -97,7 +102,7 @@ def _ask() -> Configure:
 
     def configure(dataset: str) -> StudentConfig:
         return StudentConfig(
-            parse_spec(student),
+            _parse_student(student),
             MethodConfig(method, **options),
             data=replace(loaded.data_config(), dataset=dataset),
             training=TrainingConfig(epochs=epochs, lr=lr, seed=seed, augment=("shift",) if augment else ()),
@@ -105,6 +110,18 @@ def _ask() -> Configure:
         )
 
     return configure
+
+
+def _parse_student(text: str) -> Spec:
+    """A reference network.
+
+    Raises:
+        ConfigError: it is none, or another one.
+    """
+    spec = parse_spec(text)
+    if not spec.is_reference:
+        raise ConfigError(f"{spec}: this page trains cnn-N, mlp-N and resnet-N; kd distill trains others, too")
+    return spec
 
 
 def _describe(method: str) -> str:

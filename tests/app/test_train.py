@@ -160,11 +160,21 @@ def test_a_run_that_failed_says_why(watch: Watch) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda page: page.text_input[0].set_value("resnet-50"), "unknown architecture"),
+        (lambda page: page.text_input[0].set_value("resnet-x"), "unknown architecture"),
+        (lambda page: page.text_input[0].set_value("torchvision:resnet18"), "this page trains"),
+        (lambda page: page.text_input[0].set_value("os:system"), "this page trains"),
+        (lambda page: page.text_input[0].set_value("/tmp/net.py:build"), "this page trains"),
         (lambda page: page.text_input[0].set_value("mlp-65536"), "up to 5,000,000"),
         (lambda page: page.number_input(key="kd temperature").set_value(0.0), "temperature 0"),
     ],
-    ids=["unknown student", "large student", "option out of bounds"],
+    ids=[
+        "unknown student",
+        "network of torchvision",
+        "code of a module",
+        "code of a file",
+        "large student",
+        "option out of bounds",
+    ],
 )
 def test_what_cannot_be_or_is_too_much_does_not_start(visit: Visit, change: Callable[[Any], Any], message: str) -> None:
     page = visit("train")
