@@ -149,9 +149,9 @@ def _watch(me: str, mine: list[Run]) -> None:
     for run in mine:
         if run.running:
             _show_progress(run)
-        elif st.button("Take out of the queue", key=f"cancel {run.name}"):
-            run.cancel()
-            st.rerun()
+        else:
+            # A callback: the run may begin, and this button go, before the click arrives.
+            st.button("Take out of the queue", key=f"cancel {run.name}", on_click=run.cancel)
 
 
 def _describe_queue(unfinished: list[Run], me: str) -> str:
@@ -171,11 +171,10 @@ def _show_progress(run: Run) -> None:
         st.progress(run.step / run.total_steps, f"{state}: step {run.step:,} of {run.total_steps:,}")
     else:
         st.progress(0.0, "Starting: the teacher's outputs for all training images are computed")
-    if not run.stopping and st.button("Stop after this epoch"):
-        run.stop()
-        st.rerun(scope="fragment")
-    if run.stopping and st.button("Stop now, and keep nothing"):
-        run.cancel()
+    if run.stopping:
+        st.button("Stop now, and keep nothing", on_click=run.cancel)
+    else:
+        st.button("Stop after this epoch", on_click=run.stop)
     curves.show(run)
 
 

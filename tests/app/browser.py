@@ -23,6 +23,16 @@ CHROMIUM_FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 
+PAGES = {
+    "Draw": "Draw a digit",
+    "Upload": "Upload images",
+    "Samples": "Test images",
+    "Compare": "Teacher and student compared",
+    "How it works": "How distillation works",
+    "Train": "Distil a student",
+}
+"""The pages in the navigation, and their headings."""
+
 BOARD = "canvas[aria-label]"
 PREDICTIONS = ".kd-predictions"
 

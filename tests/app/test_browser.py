@@ -25,15 +25,6 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sends a Unix signal"),
 ]
 
-PAGES = {
-    "Draw": "Draw a digit",
-    "Upload": "Upload images",
-    "Samples": "Test images",
-    "Compare": "Teacher and student compared",
-    "How it works": "How distillation works",
-    "Train": "Distil a student",
-}
-
 AXE = Path(os.environ.get("KD_AXE", ROOT / "build" / "axe" / "package" / "axe.min.js"))
 
 
@@ -80,7 +71,7 @@ def open_page(chromium: Any, address: str, foreign: list[str] | None = None, **o
 
 def go_to(page: Any, name: str) -> None:
     page.get_by_role("link", name=re.compile(f"{name}$")).first.click()
-    page.get_by_role("heading", name=PAGES[name]).wait_for()
+    page.get_by_role("heading", name=browser.PAGES[name]).wait_for()
     page.locator(".kd-sources").wait_for()
 
 
@@ -260,7 +251,7 @@ def test_runs_wait_for_their_turn_and_only_their_visitors_stop_them(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", browser.PAGES)
 def test_axe_finds_no_serious_violation(server: tuple[str, Any], chromium: Any, name: str, scheme: str) -> None:
     if not AXE.exists():
         pytest.skip(f"axe-core is not in {AXE}: npm pack axe-core, unpack it there, or set KD_AXE to its axe.min.js")

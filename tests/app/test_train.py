@@ -108,6 +108,14 @@ def test_a_visitor_sees_the_queue_and_can_take_their_own_run_out(watch: Watch) -
     mine.cancel.assert_called_once()
 
 
+def test_a_click_on_a_run_that_has_begun_meanwhile_is_not_lost(watch: Watch) -> None:
+    mine = FakeRun(running=False)
+    page = watch(mine)
+    mine.running = True
+    button(page, "Take out of the queue").click().run()
+    mine.cancel.assert_called_once()
+
+
 def test_nobody_stops_another_visitors_run_and_start_stays_open_to_all(watch: Watch) -> None:
     page = watch(FakeRun(owner="other"))
     assert labels(page) == {"Start"}

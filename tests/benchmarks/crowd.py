@@ -1,0 +1,208 @@
+"""Many visitors of ``kd app`` at once, who draw, upload, train and stop: errors, lost clicks, and the server's memory.
+
+    python -m tests.benchmarks.crowd [--visitors 30] [--seconds 300] [--rest 60]
+
+Every visitor is a context of its own in one Chromium. A click, a stroke or an upload is lost if the page shows nothing
+of it within two minutes. The first visitors come before the memory is looked at: what they make the server load stays.
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Error as PlaywrightError
+from rich.console import Console
+from rich.table import Table
+
+from kd_cli.networks.checkpoint import shipped_models_dir
+from tests.app import browser, strokes
+from tests.app.images import as_png
+from tests.benchmarks.app import resident_mb
+
+PATIENCE_MS = 120_000
+
+SECONDS_BETWEEN_ARRIVALS = 1.0
+
+FIRST = 2
+"""Visitors before the others, one of whom waits for a run's turn."""
+
+
+@dataclass(frozen=True)
+class Met:
+    """How often each thing was done, what went wrong, and the server's memory before, at the end, and a rest later."""
+
+    done: Counter[str]
+    errors: list[str]
+    before_mb: float
+    end_mb: float
+    after_mb: float
+
+
+class Visitor:
+    """Somebody who does one thing after the other.
+
+    Args:
+        page: their tab.
+        number: from 0. Number 0 waits for the turn of a run and stops it then; the others take theirs out of the queue.
+        done: counts what they do.
+        errors: takes what goes wrong.
+    """
+
+    def __init__(self, page: Page, number: int, done: Counter[str], errors: list[str]) -> None:
+        self.page, self.number, self.done, self.errors = page, number, done, errors
+        self.is_patient = number == 0
+
+    async def stay(self, end: float) -> None:
+        """Do everything at least once, go on until the time is over, and leave."""
+        actions = [self.draw, self.upload, self.train]
+        turn = self.number
+        try:
+            while time.monotonic() < end or turn < self.number + len(actions):
+                name = await actions[turn % len(actions)](turn)
+                self.done[name] += 1
+                turn += 1
+                for message in await self.page.locator(".stException, .stAlertContentError").all_inner_texts():
+                    self.errors.append(f"visitor {self.number}, after {name}: {message}")
+        except PlaywrightError as error:
+            self.errors.append(f"visitor {self.number}, turn {turn}: {' '.join(str(error).split())[:300]}")
+        finally:
+            await self.page.context.close()
+
+    async def draw(self, turn: int) -> str:
+        """Draw a digit stroke by stroke, on an empty board."""
+        await self._go_to("Draw")
+        board = self.page.locator(browser.BOARD)
+        clear = self.page.get_by_role("button", name="Clear")
+        await board.wait_for()
+        if await clear.is_enabled():
+            await clear.click()
+        await self.page.get_by_text("Draw one digit").wait_for()
+        await self.page.locator(".kd-pixels").wait_for(state="detached")
+        box: Any = await board.bounding_box()
+        for stroke in strokes.DRAWN[turn % len(strokes.DRAWN)][1]:
+            before = await self.page.evaluate("document.querySelector('.kd-pixels')?.src ?? null")
+            places = [
+                (box["x"] + x / strokes.SIDE * box["width"], box["y"] + y / strokes.SIDE * box["height"])
+                for x, y in stroke
+            ]
+            await self.page.mouse.move(*places[0])
+            await self.page.mouse.down()
+            for place in places[1:]:
+                await self.page.mouse.move(*place)
+            await self.page.mouse.up()
+            await self.page.wait_for_function(
+                "before => (document.querySelector('.kd-pixels')?.src ?? before) !== before", arg=before
+            )
+        return "drawn"
+
+    async def upload(self, turn: int) -> str:
+        """Upload a photograph of a seven, of about a megabyte."""
+        await self._go_to("Upload")
+        noise = np.random.default_rng(turn).integers(0, 16, (1200, 1200), np.uint8)
+        pixels = 255 - noise
+        pixels[250:330, 300:850] = noise[250:330, 300:850]
+        pixels[250:980, 770:850] = noise[250:980, 770:850]
+        name = f"seven-{self.number}-{turn}.png"
+        file: Any = {"name": name, "mimeType": "image/png", "buffer": as_png(pixels)}
+        await self.page.locator("input[type=file]").set_input_files(file)
+        await self.page.get_by_role("heading", name=name).wait_for()
+        await self.page.locator(browser.PREDICTIONS).last.wait_for()
+        return "uploaded"
+
+    async def train(self, turn: int) -> str:
+        """Start a run, and stop it or take it out of the queue."""
+        await self._go_to("Train")
+        await self.page.get_by_role("button", name="Start").click()
+        mine = self.page.locator(".kd-queue li", has_text="(yours)")
+        await mine.wait_for()
+        stop = self.page.get_by_role("button", name="Stop after this epoch")
+        take_out = self.page.get_by_role("button", name="Take out of the queue")
+        if self.is_patient:
+            await stop.wait_for(timeout=2 * PATIENCE_MS)
+        await stop.or_(take_out).first.wait_for()
+        trained = await stop.count() > 0
+        await (stop if trained else take_out).click()
+        await mine.wait_for(state="detached")
+        outcome = "Test accuracy" if trained else "You stopped this run"
+        await self.page.get_by_text(re.compile(outcome)).first.wait_for()
+        return "trained" if trained else "taken out"
+
+    async def _go_to(self, name: str) -> None:
+        await self.page.get_by_role("link", name=re.compile(f"{name}$")).first.click()
+        await self.page.get_by_role("heading", name=browser.PAGES[name]).wait_for()
+        await self.page.locator(".kd-sources").wait_for()
+
+
+async def _open_page(chromium: Browser, address: str) -> Page:
+    context = await chromium.new_context(viewport={"width": 1000, "height": 900})
+    page = await context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    await page.goto(address, timeout=PATIENCE_MS)
+    await page.locator(browser.BOARD).wait_for()
+    return page
+
+
+async def measure(visitors: int, seconds: float, rest: float) -> Met:
+    """What the visitors did and met."""
+    done: Counter[str] = Counter()
+    errors: list[str] = []
+    data_dir = Path(os.environ.get("KD_DATA_DIR", "data")).absolute()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        browser.serve(data_dir, shipped_models_dir(), Path(folder)) as (address, server),
+    ):
+        async with async_playwright() as driver:
+            chromium = await driver.chromium.launch(
+                executable_path=browser.find_chromium(), args=browser.CHROMIUM_FLAGS
+            )
+
+            async def come(number: int, end: float, wait: float = 0) -> None:
+                await asyncio.sleep(wait)
+                await Visitor(await _open_page(chromium, address), number, done, errors).stay(end)
+
+            await asyncio.gather(*(come(number, 0) for number in range(FIRST)))
+            done.clear()
+            before = resident_mb(server.pid)
+            end = time.monotonic() + seconds
+            await asyncio.gather(*(come(number, end, number * SECONDS_BETWEEN_ARRIVALS) for number in range(visitors)))
+            most = resident_mb(server.pid)
+            await chromium.close()
+        await asyncio.sleep(rest)
+        return Met(done, errors, before, most, resident_mb(server.pid))
+
+
+def as_table(met: Met, title: str) -> Table:
+    """One row."""
+    table = Table(title=f"{title}, {os.cpu_count()} cores")
+    cells = {kind.capitalize(): str(met.done[kind]) for kind in ("drawn", "uploaded", "trained", "taken out")}
+    cells["Errors, lost clicks"] = str(len(met.errors))
+    for name, value in (("before", met.before_mb), ("at the end", met.end_mb), ("later", met.after_mb)):
+        cells[f"MB {name}"] = f"{value:.0f}"
+    for name in cells:
+        table.add_column(name, justify="right")
+    table.add_row(*cells.values())
+    return table
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--visitors", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--rest", type=float, default=60, help="seconds between the last visitor and the last look")
+    arguments = parser.parse_args()
+    met = asyncio.run(measure(arguments.visitors, arguments.seconds, arguments.rest))
+    Console().print(as_table(met, f"{arguments.visitors} visitors, {arguments.seconds:g} s"), *met.errors, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
