@@ -5,6 +5,7 @@ The page asks for what ``kd distill`` asks for. Its batches are as large as that
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
@@ -83,7 +84,7 @@ def _ask() -> Configure:
     with left:
         method = st.selectbox("Method", METHODS, list(METHODS).index("kd"), format_func=_describe)
         student = st.text_input("Student", "mlp-128", help=STUDENTS)
-    options = {}
+    options: dict[str, Any] = {}
     with middle:
         for name, default in METHODS[method].options.items():
             most = 1.0 if name == "alpha" else None

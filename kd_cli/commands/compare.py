@@ -107,7 +107,7 @@ def summarise(cells: Sequence[Cell], outcomes: Outcomes, data: DataInfo) -> list
             CellResult(
                 student=str(cell.student),
                 method=cell.method.method,
-                options=cell.method.options,
+                options=cell.method.settings,
                 parameters=count_parameters(classifier),
                 macs=classifier.macs,
                 runs=tuple(runs),

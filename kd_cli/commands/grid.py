@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kd_cli.config import Config, ConfigError, KdError, option
-from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, find_method, require_possible
+from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, find_method, layer_option, require_possible
 from kd_cli.networks.spec import Spec, parse_spec
 
 
@@ -55,9 +56,7 @@ def _read_numbers(text: str) -> tuple[float, ...]:
 class ComparisonConfig(Config):
     """What to compare, and how the runs are carried out; ``seeds`` counts them, from the training's seed upwards."""
 
-    methods: tuple[str, ...] = option(
-        ("kd",), "Methods; see kd distill --help.", read=_read_methods, metavar="NAME,..."
-    )
+    methods: tuple[str, ...] = option(("kd",), "Methods; see kd list methods.", read=_read_methods, metavar="NAME,...")
     students: tuple[Spec, ...] = option(
         (Spec("mlp", (128,)),), "Students, e.g. mlp-16,mlp-128,cnn-8.", read=_read_students, metavar="SPEC,..."
     )
@@ -67,6 +66,8 @@ class ComparisonConfig(Config):
     alphas: tuple[float, ...] = option(
         (), "For methods that have one. Default: their own.", read=_read_numbers, metavar="A,...", minimum=0, maximum=1
     )
+    student_layer: str | None = layer_option("student")
+    teacher_layer: str | None = layer_option("teacher")
     seeds: int = option(5, "Runs of each; their seeds start at --seed.", minimum=1, maximum=10_000)
     jobs: int | None = option(
         None, "Runs at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
@@ -98,12 +99,16 @@ def make_grid(config: ComparisonConfig, teachers: Sequence[str] = ()) -> Grid:
     for option_name, given in (("temperature", config.temperatures), ("alpha", config.alphas)):
         if given and not any(option_name in find_method(method).options for method in config.methods):
             raise ConfigError(f"none of --methods takes --{option_name}s: leave it out, or add kd")
+    layers: dict[str, Any] = {"student_layer": config.student_layer, "teacher_layer": config.teacher_layer}
+    if any(layers.values()) and not any(find_method(method).reads_features for method in config.methods):
+        raise ConfigError("none of --methods reads a layer: leave --student-layer and --teacher-layer out, or add at")
     methods = [FROM_LABELS]
     for method in config.methods:
-        options = find_method(method).options
+        row = find_method(method)
+        options = row.options
         for temperature in config.temperatures if config.temperatures and "temperature" in options else [None]:
             for alpha in config.alphas if config.alphas and "alpha" in options else [None]:
-                methods.append(MethodConfig(method, temperature=temperature, alpha=alpha))
+                methods.append(MethodConfig(method, temperature, alpha, **(layers if row.reads_features else {})))
     cells, refused = [], []
     for cell in dict.fromkeys(Cell(student, method) for student in config.students for method in methods):
         try:

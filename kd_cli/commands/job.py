@@ -99,7 +99,7 @@ class Job:
 
     def options(self) -> dict[str, Any]:
         """What the run was told, as plain values: for the checkpoint, and for reports."""
-        options: dict[str, Any] = asdict(self.training) | {"method": self.method.method} | self.method.options
+        options: dict[str, Any] = asdict(self.training) | {"method": self.method.method} | self.method.settings
         if self.labels.train_fraction < 1:
             options |= asdict(self.labels)
         if self.teachers:
@@ -112,7 +112,7 @@ class Job:
             "role": self.role,
             "architecture": str(self.architecture),
             "method": self.method.method,
-            **self.method.options,
+            **self.method.settings,
             **asdict(self.training),
             **asdict(self.labels),
             "dataset": self.dataset.info.name,

@@ -54,7 +54,7 @@ class TrainingResult(TrainedResult):
     ``fault`` is why it is no result, such as an accuracy no better than chance, and what to do; None if it is one.
     """
 
-    method_options: dict[str, float]
+    method_options: dict[str, float | str]
     teachers: tuple[str, ...]
     fault: str | None = None
 
@@ -146,7 +146,7 @@ class CellResult:
 
     student: str
     method: str
-    options: dict[str, float]
+    options: dict[str, float | str]
     parameters: int
     macs: int
     runs: tuple[RunMeasures, ...]

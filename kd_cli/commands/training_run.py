@@ -110,7 +110,7 @@ def run_job(
         architecture=str(job.architecture),
         parameters=count_parameters(classifier),
         method=job.method.method,
-        method_options=job.method.options,
+        method_options=job.method.settings,
         teachers=tuple(str(teacher.path) for teacher in job.teachers),
         epochs=len(training.history),
         options=options,

@@ -7,16 +7,15 @@ The default weights are the papers' own for CIFAR-100, or, where a paper has non
 PKT, VID, CC), those of the comparison in Tian et al. 2020, section 4.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from kd_cli.config import Config, ConfigError, KdError, option, require_name
 from kd_cli.networks.spec import Spec
 
-OPTION_SYMBOLS = {"temperature": "T"}
+OPTION_SYMBOLS = {"temperature": "T", "student_layer": "student at", "teacher_layer": "teacher at"}
 """How an option is shown where its name would be long."""
 
 WEIGHTS = ("alpha", "weight", "beta")
@@ -29,9 +28,9 @@ class FeatureLevel(Enum):
     nothing = "nothing"
     logits = "logits"
     penultimate = "penultimate"
-    """The features that the last layer reads, (N, features): `fc1` of cnn-N, the last hidden layer of an MLP."""
+    """A layer's features, (N, ...); unless one is named, what the last linear layer takes, (N, features)."""
     maps = "maps"
-    """The last layer with height and width, (N, channels, height, width): `conv1` of cnn-N; an MLP has none."""
+    """Maps, (N, channels, height, width); unless a layer is named, those of the last one that has some."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,11 @@ class Method:
     options: Mapping[str, float] = field(default_factory=dict)
     needs_labels: bool = False
     averages: Literal["probabilities", "logits"] = "probabilities"
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether it compares what is between a network's images and its logits."""
+        return self.reads in (FeatureLevel.penultimate, FeatureLevel.maps)
 
     @property
     def paper(self) -> str:
@@ -129,15 +133,17 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-def describe_options(options: Mapping[str, float]) -> str:
+def describe_options(options: Mapping[str, float | str]) -> str:
     """A method's options as tables show them, e.g. ``T 4, alpha 0.9``."""
-    return ", ".join(f"{OPTION_SYMBOLS.get(name, name)} {value:g}" for name, value in options.items())
+    return ", ".join(
+        f"{OPTION_SYMBOLS.get(name, name)} {value if isinstance(value, str) else format(value, 'g')}"
+        for name, value in options.items()
+    )
 
 
-def _help(text: str, name: str) -> str:
-    """The help of an option that has a default for each method."""
-    defaults = [f"{method} {row.options[name]:g}" for method, row in METHODS.items() if name in row.options]
-    return f"{text} Default: {', '.join(defaults)}."
+def layer_option(role: str) -> Any:
+    """The field of a configuration that names a layer of student or teacher."""
+    return option(None, f"Layer of the {role} whose features are compared; see kd list layers.", metavar="LAYER")
 
 
 @dataclass(frozen=True)
@@ -150,13 +156,13 @@ class MethodConfig(Config):
         ConfigError: there is no such method, it has no such option, or a value is out of bounds.
     """
 
-    method: str = option("kd", f"How to distil: {', '.join(METHODS)}. The baseline is labels.", metavar="NAME")
-    temperature: float | None = option(None, _help("Softness of the targets.", "temperature"), above=0)
-    alpha: float | None = option(
-        None, _help("Teacher's share of the loss; 0: labels alone.", "alpha"), minimum=0, maximum=1
-    )
-    weight: float | None = option(None, _help("Weight of the method's (first) loss.", "weight"), above=0)
-    beta: float | None = option(None, _help("Weight of its second loss.", "beta"), above=0)
+    method: str = option("kd", f"How to distil: {', '.join(METHODS)}; see kd list methods.", metavar="NAME")
+    temperature: float | None = option(None, "Softness of the targets. Default: the method's.", above=0)
+    alpha: float | None = option(None, "Teacher's share of the loss; 0: labels alone.", minimum=0, maximum=1)
+    weight: float | None = option(None, "Weight of the method's (first) loss. Default: the method's.", above=0)
+    beta: float | None = option(None, "Weight of its second loss. Default: the method's.", above=0)
+    student_layer: str | None = layer_option("student")
+    teacher_layer: str | None = layer_option("teacher")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,6 +171,11 @@ class MethodConfig(Config):
             takers = ", ".join(method for method, row in METHODS.items() if name in row.options)
             own = ", ".join(f"--{own}" for own in defaults) or "none"
             raise ConfigError(f"{self.method} has no --{name} (its options: {own}): leave it out, or use {takers}")
+        if self.layers and not self.row.reads_features:
+            readers = ", ".join(method for method, row in METHODS.items() if row.reads_features)
+            raise ConfigError(
+                f"{self.method} reads no layer: leave --student-layer and --teacher-layer out, or use one of {readers}"
+            )
         values = {**defaults, **self.options}
         if values.get("alpha") == 0:
             object.__setattr__(self, "method", "labels")
@@ -182,6 +193,17 @@ class MethodConfig(Config):
         """The method's options by name."""
         values = {name: getattr(self, name) for name in _OPTIONS}
         return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """The layers that were named, by the names of their options."""
+        named = {"student_layer": self.student_layer, "teacher_layer": self.teacher_layer}
+        return {option: layer for option, layer in named.items() if layer is not None}
+
+    @property
+    def settings(self) -> dict[str, float | str]:
+        """All that the method was told: its options, and the layers that were named."""
+        return self.options | self.layers
 
     @property
     def arguments(self) -> dict[str, float]:
@@ -205,17 +227,19 @@ class MethodConfig(Config):
         return self.row.reads is FeatureLevel.nothing
 
     def __str__(self) -> str:
-        return f"{self.method} ({describe_options(self.options)})" if self.options else self.method
+        return f"{self.method} ({describe_options(self.settings)})" if self.settings else self.method
 
 
-_OPTIONS = tuple(each.name for each in dataclasses.fields(MethodConfig) if each.name != "method")
+_OPTIONS = ("temperature", "alpha", "weight", "beta")
 
 FROM_LABELS = MethodConfig("labels")
 """The baseline of every claim about distillation."""
 
 
 def require_possible(config: MethodConfig, student: Spec, teachers: Sequence[str] = ()) -> None:
-    """Refuse a pair of networks that a method cannot work on.
+    """Refuse a pair of networks that a method cannot work on, as far as their names tell.
+
+    What others' networks give is known once they are built: `objective.build_objective` asks them.
 
     Args:
         config: the method.
@@ -225,15 +249,16 @@ def require_possible(config: MethodConfig, student: Spec, teachers: Sequence[str
     Raises:
         KdError: names a student, a teacher or a method that does work.
     """
-    name, level = config.method, config.row.reads
-    if level is FeatureLevel.maps and student.family != "cnn":
-        raise KdError(f"{name} compares spatial maps, and {student} has none: use a student such as cnn-8, or kd")
-    for teacher in teachers:
-        if level is FeatureLevel.maps and not teacher.startswith("cnn-"):
-            raise KdError(
-                f"{name} compares spatial maps, and the teacher, {teacher}, has none: train a cnn-32, or use kd"
-            )
-    if level in (FeatureLevel.penultimate, FeatureLevel.maps) and len(teachers) > 1:
+    name = config.method
+    if config.row.reads is FeatureLevel.maps:
+        if student.family == "mlp":
+            raise KdError(f"{name} compares spatial maps, and {student} has none: use a student such as cnn-8, or kd")
+        for teacher in teachers:
+            if teacher.startswith("mlp-"):
+                raise KdError(
+                    f"{name} compares spatial maps, and the teacher, {teacher}, has none: train a cnn-32, or use kd"
+                )
+    if config.row.reads_features and len(teachers) > 1:
         raise KdError(
             f"{name} compares features with those of one teacher, not of {len(teachers)}: give one, or use kd"
         )

@@ -119,10 +119,19 @@ def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, networ
 def _locate(config: MethodConfig, role: Role, network: Any, pixels: Tensor) -> tuple[Layer, tuple[int, ...]]:
     """The layer of a network that a method reads, and the shape of what it gives for one image."""
     level = config.row.reads
-    find = features.find_maps if level is FeatureLevel.maps else features.find_penultimate
+    named = config.layers.get(f"{role.value}_layer")
     try:
-        layer = find(network, pixels)
+        if named is not None:
+            layer = features.find_layer(network, named, pixels)
+        else:
+            find = features.find_maps if level is FeatureLevel.maps else features.find_penultimate
+            layer = find(network, pixels)
         shape = features.measure(layer, network, pixels)
     except KdError as error:
-        raise KdError(f"the {role.value}: {error}") from error
+        raise KdError(f"--{role.value}-layer: {error}") from error
+    if level is FeatureLevel.maps and len(shape) != 3:
+        raise KdError(
+            f"{config.method} compares maps (channels, height, width), and the {role.value}'s {layer} gives {shape}: "
+            f"use another --{role.value}-layer, {features.SEE_LAYERS}"
+        )
     return layer, shape

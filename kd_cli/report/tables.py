@@ -100,7 +100,7 @@ def name_of(model: Model) -> str:
     return f"{model.role.capitalize()} {model.architecture}"
 
 
-def describe_method(method: str, options: Mapping[str, float]) -> str:
+def describe_method(method: str, options: Mapping[str, float | str]) -> str:
     """A method with its options, e.g. ``kd (T 4, alpha 0.9)``."""
     return f"{method} ({describe_options(options)})" if options else method
 

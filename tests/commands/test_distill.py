@@ -72,6 +72,18 @@ def test_the_result_names_method_teachers_and_options(student: StudentConfig, tr
     assert Path(result.checkpoint) == student.run.models_dir / "digits" / "student.safetensors"
 
 
+def test_the_layers_that_were_compared_are_told_and_kept(student: StudentConfig) -> None:
+    result = distill(replace(student, method=MethodConfig("cc", student_layer="fc1", teacher_layer="fc2")))
+    layers = {"student_layer": "fc1", "teacher_layer": "fc2"}
+    assert result.method_options == {"weight": 0.02} | layers
+    assert load_checkpoint(Path(result.checkpoint), CPU).metadata.options.items() >= layers.items()
+
+
+def test_a_layer_that_is_not_there_is_refused_with_the_nearest(student: StudentConfig) -> None:
+    with pytest.raises(KdError, match=r"--teacher-layer: the network has no layer 'fc3': did you mean fc"):
+        distill(replace(student, method=MethodConfig("cc", teacher_layer="fc3")))
+
+
 def test_the_seconds_of_training_are_the_sum_of_the_epochs(student: StudentConfig) -> None:
     result = distill(replace(student, training=TrainingConfig(epochs=3)))
     assert len(result.history) == 3

@@ -86,3 +86,13 @@ def test_what_cannot_be_compared_is_refused_when_it_is_configured(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_layers_are_read_by_the_methods_that_read_layers() -> None:
+    config = ComparisonConfig(("kd", "sp"), (CNN,), student_layer="conv1")
+    assert methods_of(config) == [FROM_LABELS, KD, MethodConfig("sp", student_layer="conv1")]
+
+
+def test_layers_that_no_method_reads_are_refused() -> None:
+    with pytest.raises(ConfigError, match="none of --methods reads a layer: leave --student-layer"):
+        ComparisonConfig(("kd",), (CNN,), teacher_layer="conv1")

@@ -145,7 +145,7 @@ class TestWeights:
     def test_the_weight_multiplies_the_teachers_term(
         self, name: str, outputs: TeacherOutputs, student: Classifier, batch: Batch
     ) -> None:
-        def term(**options: float) -> Tensor:
+        def term(**options: Any) -> Tensor:
             config = MethodConfig(name, **options)
             return build_objective(config, outputs, student, 0)(student, batch).terms["teacher"]
 

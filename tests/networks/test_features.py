@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from kd_cli.config import KdError
@@ -14,63 +14,13 @@ from kd_cli.data.dataset import DataInfo
 from kd_cli.networks.classifier import Classifier, build_classifier
 from kd_cli.networks.features import Layer, LayerUse, find_layer, find_maps, find_penultimate, measure, trace
 from kd_cli.networks.spec import parse_spec
+from tests.networks.foreign import Residual, TwoBranches
 
 MNIST = DataInfo("mnist", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,), digest="")
 
 
 def classify(network: Any, channels: int = 3) -> Classifier:
     return Classifier(network, (0.5,) * channels, (0.25,) * channels, (channels, 32, 32))
-
-
-class Block(nn.Module):
-    """As torchvision's residual networks have it: one ReLU, in place, used twice."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, 2 * channels, 3, stride, padding=1)
-        self.bn1 = nn.BatchNorm2d(2 * channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        out: Tensor = self.relu(x + self.conv2(x))
-        return out
-
-
-class Residual(nn.Module):
-    """A small network in the form of torchvision's resnet18."""
-
-    def __init__(self, classes: int = 37) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.layer1, self.layer2 = Block(4, 1), Block(8, 2)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(16, classes)
-        self.unused = nn.Linear(3, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.avgpool(self.layer2(self.layer1(self.stem(x)))).flatten(1))
-        return logits
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """As timm's networks have it: a tensor, and no dictionary."""
-        raise NotImplementedError
-
-
-class TwoBranches(nn.Module):
-    """A layer that gives a tuple, maps that are no squares, and a branch beside them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = nn.LSTM(6, 5, batch_first=True)
-        self.wide = nn.Sequential(nn.Conv2d(3, 2, (3, 1)), nn.ReLU())
-        self.heads = nn.ModuleDict({"a": nn.Linear(8, 4), "b": nn.Linear(5, 4)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = self.heads["a"](self.wide(x).mean(dim=3).flatten(1))
-        logits: Tensor = first + self.heads["b"](self.memory(x.mean(dim=1))[0][:, -1])
-        return logits
 
 
 @pytest.fixture
