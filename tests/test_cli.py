@@ -249,7 +249,7 @@ class TestUsageErrors:
         [
             ["nonsense"],
             ["distill", "--nonsense"],
-            ["distill", "--student", "resnet-50"],
+            ["distill", "--student", "resnet-51"],
             ["distill", "--method", "nonsense"],
             ["distill", "--method", "rkd", "--temperature", "4"],
             ["distill", "--temperature", "0"],
