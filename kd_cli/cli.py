@@ -84,8 +84,8 @@ def train_teacher(
     """Train a teacher on labels."""
     from kd_cli.commands.job import member_path
     from kd_cli.commands.train_teacher import train_teacher
-    from kd_cli.report import plots, plots_training
-    from kd_cli.report.training import print_training
+    from kd_cli.report import plots
+    from kd_cli.report.training import draw_training, print_training
     from kd_cli.training.memory import keep_freed_memory
 
     if output.output and output.output.name:
@@ -94,7 +94,7 @@ def train_teacher(
     keep_freed_memory()
     result = train_teacher(network.arch, data, training, run, output, network.ensemble, shown.force)
     _show(result, print_training, shown.json)
-    plots.save(shown.plot, plots_training.draw_training, result)
+    plots.save(shown.plot, draw_training, result)
 
 
 @app.command()
@@ -116,8 +116,8 @@ def distill(
     """
     from kd_cli.commands.distill import distill
     from kd_cli.commands.job import StudentConfig
-    from kd_cli.report import plots, plots_training
-    from kd_cli.report.training import print_training
+    from kd_cli.report import plots
+    from kd_cli.report.training import draw_training, print_training
     from kd_cli.training.memory import keep_freed_memory
 
     _require_apart(shown.plot, output.output)
@@ -125,7 +125,7 @@ def distill(
     keep_freed_memory()
     result = distill(StudentConfig(network.student, method, teachers, labels, data, training, run), output, shown.force)
     _show(result, print_training, shown.json)
-    plots.save(shown.plot, plots_training.draw_training, result)
+    plots.save(shown.plot, draw_training, result)
 
 
 @app.command()
@@ -146,8 +146,8 @@ def compare(
     """
     from kd_cli.commands.compare import compare
     from kd_cli.files import require_output
-    from kd_cli.report import plots, plots_comparison
-    from kd_cli.report.comparison import is_our_csv, print_comparison, write_csv
+    from kd_cli.report import plots
+    from kd_cli.report.comparison import draw_comparison, is_our_csv, print_comparison, write_csv
     from kd_cli.training.memory import keep_freed_memory
 
     _require_apart(shown.plot, table.csv)
@@ -159,7 +159,7 @@ def compare(
     _show(result, print_comparison, shown.json)
     if table.csv:
         write_csv(result, table.csv)
-    plots.save(shown.plot, partial(plots_comparison.draw_comparison, cost=table.plot_cost), result)
+    plots.save(shown.plot, partial(draw_comparison, cost=table.plot_cost), result)
     for failure in result.failed:
         _complain(f"{failure.run}: {failure.error}")
     if result.failed:
@@ -177,13 +177,13 @@ def evaluate(
 ) -> None:
     """Measure accuracy, calibration and agreement."""
     from kd_cli.commands.evaluate import evaluate
-    from kd_cli.report import plots, plots_evaluation
-    from kd_cli.report.evaluation import print_evaluation
+    from kd_cli.report import plots
+    from kd_cli.report.evaluation import draw_evaluation, print_evaluation
 
     plots.require_ready(shown.plot, shown.force, checkpoints or ())
     result = evaluate(checkpoints or (), data, run)
     _show(result, partial(print_evaluation, details=table.details, confusion=table.confusion), shown.json)
-    plots.save(shown.plot, plots_evaluation.draw_evaluation, result)
+    plots.save(shown.plot, draw_evaluation, result)
 
 
 @app.command()
@@ -191,13 +191,13 @@ def evaluate(
 def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints: CheckpointsArgument = None) -> None:
     """Measure parameters, MACs, size, latency, throughput."""
     from kd_cli.commands.benchmark import benchmark
-    from kd_cli.report import plots, plots_benchmark
-    from kd_cli.report.benchmark import print_benchmark
+    from kd_cli.report import plots
+    from kd_cli.report.benchmark import draw_benchmark, print_benchmark
 
     plots.require_ready(shown.plot, shown.force, checkpoints or ())
     result = benchmark(checkpoints or (), data, run)
     _show(result, print_benchmark, shown.json)
-    plots.save(shown.plot, plots_benchmark.draw_benchmark, result)
+    plots.save(shown.plot, draw_benchmark, result)
 
 
 @app.command()

@@ -1,11 +1,23 @@
-"""The cost of networks as a Rich table and in words."""
+"""The cost of networks as a Rich table, in words and as a plot."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
-from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH, Role
-from kd_cli.report.tables import counted, open_console, print_checkpoints, print_line, print_table, side_by_side
+from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH, CostAxis, Role
+from kd_cli.report.plots import COST_LABELS, line_style, new_figure
+from kd_cli.report.tables import (
+    counted,
+    name_of,
+    open_console,
+    print_checkpoints,
+    print_line,
+    print_table,
+    table_of_models,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDE = 0.25
 """Share of the median: where the middle half of the repeats takes more, something else disturbed them."""
@@ -65,18 +77,45 @@ COSTS = (
 def print_benchmark(result: BenchmarkResult) -> None:
     """Cost of the networks, side by side, with the accuracy that it buys."""
     console = open_console()
-    rows: list[tuple[str, Callable[[BenchmarkedModel], str]]] = [
-        ("Architecture", lambda model: model.architecture),
-        ("Accuracy", lambda model: f"{model.accuracy:.2%}"),
-    ]
-    for row in COSTS:
-        rows.append((row.name, row.show))
-        if row.quartiles is not None:
-            rows.append(("  middle half of the repeats", row.show_quartiles))
-    print_table(console, side_by_side(f"Cost on {result.dataset}", result, result.models, rows))
+
+    def measures(model: BenchmarkedModel) -> Iterator[tuple[str, str]]:
+        yield "Architecture", model.architecture
+        yield "Accuracy", f"{model.accuracy:.2%}"
+        for row in COSTS:
+            yield row.name, row.show(model)
+            if row.quartiles is not None:
+                yield "  middle half of the repeats", row.show_quartiles(model)
+
+    print_table(console, table_of_models(f"Cost on {result.dataset}", result.device_name, result.models, measures))
     for sentence in cost_in_words(result):
         print_line(console, sentence)
     print_checkpoints(console, result.models)
+
+
+def draw_benchmark(result: BenchmarkResult) -> "Figure":
+    """Accuracy against latency and against multiply-accumulates, side by side; both costs start at zero."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    figure = new_figure(9, 4.5, f"Cost on {result.dataset}\n{result.device_name}")
+    latency, macs = figure.subplots(1, 2, sharey=True)
+    for number, model in enumerate(result.models):
+        style = line_style(number) | {"linestyle": "none", "markersize": 7}
+        accuracy, p50, p95 = 100 * model.accuracy, model.latency_ms.p50, model.latency_ms.p95
+        latency.errorbar([p50], [accuracy], xerr=[[0], [p95 - p50]], capsize=6, **style)
+        label = (
+            f"{name_of(model)}: {model.parameters:,} parameters (not a cost), {model.size_bytes / 1000:,.0f} kB on disk"
+        )
+        macs.plot([model.macs], [accuracy], label=label, **style)
+    latency.set(xlabel="Latency of one image, one thread (ms):\np50, with a bar to p95", ylabel="Test accuracy (%)")
+    macs.set_xlabel(COST_LABELS[CostAxis.macs])
+    macs.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    for axes in (latency, macs):
+        axes.margins(0.15)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize="small")
+    return figure
 
 
 def cost_in_words(result: BenchmarkResult) -> list[str]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from kd_cli.commands.results import Model, Result
+from kd_cli.commands.results import Model
 from kd_cli.distillation.methods import describe_options
 from kd_cli.terminal import open_stdout, printable
 
@@ -37,9 +37,26 @@ def plain(text: str) -> str:
     return escape(printable(text))
 
 
-def new_table(title: str, caption: str | None = None) -> Table:
-    """An empty table, wide enough for its title."""
-    return Table(title=plain(title), caption=caption and plain(caption), min_width=cell_len(printable(title)))
+def new_table(title: str, caption: str | None, *columns: str, left: int = 1) -> Table:
+    """An empty table, wide enough for its title; its first ``left`` columns are of text, the others of numbers."""
+    table = Table(title=plain(title), caption=caption and plain(caption), min_width=cell_len(printable(title)))
+    for number, name in enumerate(columns):
+        table.add_column(plain(name), justify="left" if number < left else "right", no_wrap=number >= left)
+    return table
+
+
+def table_of_models(
+    title: str,
+    caption: str | None,
+    models: Sequence[ShownModel],
+    show: Callable[[ShownModel], Iterable[tuple[str, str]]],
+    first: str = "",
+) -> Table:
+    """A column for each network; a row for each thing that ``show`` tells of it, by its name."""
+    table = new_table(title, caption, first, *number_roles(models))
+    for row in zip(*map(show, models), strict=True):
+        table.add_row(plain(row[0][0]), *(plain(text) for _, text in row))
+    return table
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -56,19 +73,6 @@ def measure(console: Console, table: Table) -> Measurement:
             cells = (column.header, *column.cells)
             column.min_width = max(Measurement.get(console, unlimited, each).maximum for each in cells)
     return Measurement.get(console, unlimited, table)
-
-
-def side_by_side(
-    title: str, result: Result, models: Sequence[ShownModel], rows: Iterable[tuple[str, Callable[[ShownModel], str]]]
-) -> Table:
-    """A column for each network, a row for each thing that is known of it."""
-    table = new_table(title, result.device_name)
-    table.add_column("")
-    for role in number_roles(models):
-        table.add_column(role, justify="right", no_wrap=True)
-    for name, show in rows:
-        table.add_row(name, *(plain(show(model)) for model in models))
-    return table
 
 
 def print_checkpoints(console: Console, models: Sequence[Model]) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from kd_cli.digits import saved
 from kd_cli.digits.mnist_format import like_mnist
-from kd_cli.report import plots, plots_benchmark
+from kd_cli.report import benchmark, plots
 from tests.digits.images import draw_seven
 from tests.report.results import benchmark_result
 
@@ -39,7 +39,7 @@ def test_an_image_of_another_program_is_not_taken_for_ours(tmp_path: Path) -> No
 
 
 def test_a_plot_is_another_kind_of_file(tmp_path: Path) -> None:
-    plots.save(tmp_path / "plot.png", plots_benchmark.draw_benchmark, benchmark_result())
+    plots.save(tmp_path / "plot.png", benchmark.draw_benchmark, benchmark_result())
     (tmp_path / "7.png").write_bytes(saved.encode(seven()))
     assert plots.is_our_plot(tmp_path / "plot.png")
     assert not saved.is_ours(tmp_path / "plot.png")

@@ -14,10 +14,10 @@ import pytest
 
 from kd_cli.config import KdError
 from kd_cli.report import plots
-from kd_cli.report.plots_benchmark import draw_benchmark
-from kd_cli.report.plots_comparison import draw_comparison
-from kd_cli.report.plots_evaluation import draw_evaluation
-from kd_cli.report.plots_training import draw_training
+from kd_cli.report.benchmark import draw_benchmark
+from kd_cli.report.comparison import draw_comparison
+from kd_cli.report.evaluation import draw_evaluation
+from kd_cli.report.training import draw_training
 from tests.report import results
 
 if TYPE_CHECKING:
@@ -192,9 +192,9 @@ def test_matplotlib_is_quiet_where_it_has_no_folder_for_its_settings(tmp_path: P
 
 def test_matplotlib_is_not_told_of_a_screen_that_it_does_not_know(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path; from kd_cli.report import plots, plots_benchmark; from tests.report import results;"
+        "from pathlib import Path; from kd_cli.report import benchmark, plots; from tests.report import results;"
         f"path = Path({str(tmp_path / 'plot.png')!r}); plots.require_ready(path);"
-        "plots.save(path, plots_benchmark.draw_benchmark, results.benchmark_result())"
+        "plots.save(path, benchmark.draw_benchmark, results.benchmark_result())"
     )
     assert run_python(program, MPLBACKEND="nonsense", PYTHONPATH=str(Path(__file__).parents[2])) == ""
 
@@ -202,10 +202,10 @@ def test_matplotlib_is_not_told_of_a_screen_that_it_does_not_know(tmp_path: Path
 def test_a_table_does_not_import_matplotlib_and_a_plot_does_not_import_pyplot(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.report import results;"
-        "from kd_cli.report import plots, plots_benchmark, plots_comparison, plots_evaluation, plots_training;"
+        "from kd_cli.report import plots, benchmark, comparison, evaluation, training;"
         "from kd_cli.report.benchmark import print_benchmark;"
         "result = results.benchmark_result(); print_benchmark(result); assert 'matplotlib' not in sys.modules;"
-        f"plots.save(Path({str(tmp_path / 'plot.png')!r}), plots_benchmark.draw_benchmark, result);"
+        f"plots.save(Path({str(tmp_path / 'plot.png')!r}), benchmark.draw_benchmark, result);"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     run_python(program, PYTHONPATH=str(Path(__file__).parents[2]))

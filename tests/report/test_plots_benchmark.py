@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_cli.report.plots_benchmark import draw_benchmark
+from kd_cli.report.benchmark import draw_benchmark
 from tests.report.axes import axes_of
 from tests.report.results import benchmark_result
 

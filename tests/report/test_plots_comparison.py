@@ -4,7 +4,7 @@ import pytest
 
 from kd_cli.commands.results import CellResult
 from kd_cli.config import CostAxis
-from kd_cli.report.plots_comparison import draw_comparison
+from kd_cli.report.comparison import draw_comparison
 from tests.report.axes import axes_of
 from tests.report.results import cell_result, changed, comparison_result
 

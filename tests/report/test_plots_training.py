@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_cli.report.plots_training import draw_training
+from kd_cli.report.training import draw_training
 from tests.report.axes import axes_of, points
 from tests.report.results import ensemble_result, training_result
 
