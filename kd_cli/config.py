@@ -24,6 +24,9 @@ ECE_BINS = 15
 
 MAX_SEED = 2**32 - 1
 
+DEFAULT_VIEWS = 8
+"""Fixed views of an augmented image under an expensive teacher: they match a live one (Shen & Xing 2022)."""
+
 AUGMENTATIONS = ("shift", "warp", "flip-crop", "resized-crop")
 """What ``--augment`` accepts, in the order in which several are applied; `data.augmentation` says what each does."""
 
@@ -188,11 +191,6 @@ class TrainingConfig(Config):
         for name in self.augment:
             require_name("augmentation", name, AUGMENTATIONS)
 
-    @property
-    def always_new(self) -> bool:
-        """Whether an image looks different in every epoch."""
-        return bool(self.augment)
-
 
 @dataclass(frozen=True)
 class LabelConfig(Config):
@@ -252,6 +250,16 @@ class RunConfig(DeviceConfig):
     std: float | None = option(None, "Their standard deviation. Default: MNIST's.", above=0)
 
 
+_CACHE_DIR = "Where teachers' outputs are kept for later commands. Default: the system's place for such files."
+
+
+@dataclass(frozen=True)
+class CacheConfig(Config):
+    """Where teachers' outputs are kept."""
+
+    cache_dir: Path | None = option(None, _CACHE_DIR, env="KD_CACHE_DIR")
+
+
 @dataclass(frozen=True)
 class TeacherConfig(Config):
     """Which teachers a student learns from."""
@@ -263,6 +271,16 @@ class TeacherConfig(Config):
         metavar="PATH",
     )
     ensemble: int = option(1, "Members to use of the ensemble that train-teacher saved.", minimum=1, maximum=1_000)
+    views: int | None = option(
+        None,
+        "With --augment, show each image in K fixed ways, for which the teacher computes once; 0: anew in every epoch, "
+        f"with a live teacher. Default: {DEFAULT_VIEWS} if the teacher costs more than a step of the student, else 0.",
+        flag="teacher-views",
+        metavar="K",
+        minimum=0,
+        maximum=1_000,
+    )
+    cache_dir: Path | None = option(None, _CACHE_DIR, env="KD_CACHE_DIR")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ import pytest
 
 import kd_cli
 from kd_cli.config import (
+    AUGMENTATIONS,
     MAX_SEED,
     Config,
     ConfigError,
@@ -20,6 +21,7 @@ from kd_cli.config import (
     TeacherConfig,
     TrainingConfig,
     option,
+    parse_augment,
 )
 
 
@@ -80,16 +82,22 @@ def test_a_teacher_and_an_ensemble_contradict_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "expected"),
+    ("text", "expected"),
     [
-        (TrainingConfig(), False),
-        (TrainingConfig(augment=("shift",)), True),
-        (TrainingConfig(augment=("warp",)), True),
-        (TrainingConfig(augment=("shift", "warp")), True),
+        ("", ()),
+        ("warp", ("warp",)),
+        ("warp, shift,warp", ("shift", "warp")),
+        ("resized-crop,flip-crop,warp,shift", AUGMENTATIONS),
     ],
 )
-def test_every_augmentation_makes_every_epoch_look_different(config: TrainingConfig, expected: bool) -> None:
-    assert config.always_new is expected
+def test_augmentations_are_read_in_the_order_in_which_they_are_applied(text: str, expected: tuple[str, ...]) -> None:
+    assert parse_augment(text) == expected
+
+
+@pytest.mark.parametrize("refuse", [parse_augment, lambda text: TrainingConfig(augment=(text,))])
+def test_unknown_augmentation_is_refused_with_the_nearest(refuse: Callable[[str], object]) -> None:
+    with pytest.raises(ConfigError, match=r"unknown augmentation 'flip_crop' \(did you mean flip-crop\?\): use shift,"):
+        refuse("flip_crop")
 
 
 @pytest.mark.parametrize("config", ALL_CONFIGS, ids=lambda config: config.__name__)

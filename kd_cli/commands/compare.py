@@ -12,7 +12,7 @@ from kd_cli.commands.grid import Cell, ComparisonConfig, make_grid
 from kd_cli.commands.job import Job, StudentConfig, heading, resolve_student, with_student
 from kd_cli.commands.results import CellResult, ComparisonResult, FailedRun, RefusedCell, RunCount, RunMeasures
 from kd_cli.commands.run_store import RunStore
-from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker
+from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker, share_outputs
 from kd_cli.config import (
     DataConfig,
     DeviceName,
@@ -73,6 +73,7 @@ def compare(
             len(store.unusable),
         )
     workers = _count_workers(comparison.jobs, job)
+    share_outputs(job, dict.fromkeys(run.cell for run in runs if run not in kept))
     outcomes, count = _collect(runs, kept, store, workers, make_executor, comparison.fresh)
     return ComparisonResult(
         **vars(heading(job.dataset, threads=1)),

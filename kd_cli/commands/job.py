@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from kd_cli import __version__
 from kd_cli.commands.results import Model, Result
 from kd_cli.config import (
+    DEFAULT_VIEWS,
     MAX_SEED,
     ConfigError,
     DataConfig,
@@ -31,13 +33,23 @@ from kd_cli.data.labels import choose_labels
 from kd_cli.data.seeds import spawn_seeds
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, require_possible
 from kd_cli.distillation.objective import build_objective
-from kd_cli.distillation.teacher_outputs import TeacherOutputs
+from kd_cli.distillation.output_cache import OutputCache
+from kd_cli.distillation.teacher_outputs import TeacherOutputs, describe_teachers
 from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, find_checkpoint, load_checkpoint
 from kd_cli.networks.classifier import build_classifier, count_parameters
 from kd_cli.networks.spec import Spec
 from kd_cli.training import device, memory
 from kd_cli.training.loop import Training
+
+VERSIONS = {"kd": __version__, "torch": torch.__version__}
+"""What else decides the bits of what is computed."""
+
+STEP_PASSES = 3
+"""A training step takes about as many forward passes: one, and twice as much for the gradients."""
+
+CHEAP_MACS = 1_000_000
+"""A teacher of fewer multiply-accumulates is live beside any student: what its outputs take is not their arithmetic."""
 
 BYTES_PER_PARAMETER = 16
 """While training: a weight, its gradient, and Adam's two averages, in 32 bits each."""
@@ -67,15 +79,38 @@ class Job:
     labels: LabelConfig
     dataset: Dataset
     teachers: tuple[Checkpoint, ...] = ()
+    views: int | None = None
+    cache_dir: Path | None = None
+
+    @cached_property
+    def teacher_views(self) -> int:
+        """Fixed views of each augmented image, whose teacher outputs are computed once; 0: images are augmented anew.
+
+        Unless told, a teacher that costs no more than a step of the student is live.
+        """
+        if self.method.is_baseline or not self.training.augment:
+            return 0
+        views = self.views
+        if views is None:
+            teacher = sum(each.classifier.macs for each in self.teachers)
+            with torch.random.fork_rng(devices=[]):
+                student = build_classifier(self.architecture, self.dataset.info)
+            views = DEFAULT_VIEWS if teacher > max(CHEAP_MACS, STEP_PASSES * student.macs) else 0
+        return min(views, self.training.epochs)
 
     def choose_images(self) -> Split:
         """The training images, with the labels that may be used."""
         return choose_labels(self.dataset.train, self.labels, self.training.seed, teacher=not self.method.is_baseline)
 
-    def compute_outputs(self) -> TeacherOutputs:
-        """The teachers' outputs for the training images."""
+    def compute_outputs(self, quiet: bool = False) -> TeacherOutputs:
+        """The teachers' outputs for the training images; ``quiet`` without a progress bar."""
         classifiers = [teacher.classifier for teacher in self.teachers]
-        return TeacherOutputs(classifiers, self.choose_images(), self.training.always_new)
+        identity = describe_teachers([teacher.digest for teacher in self.teachers], classifiers)
+        identity |= {"device": self.dataset.device.type, "versions": VERSIONS}
+        cache = OutputCache(self.cache_dir, identity)
+        return TeacherOutputs(
+            classifiers, self.choose_images(), self.training.augment, self.teacher_views, cache, quiet
+        )
 
     def start(self, outputs: TeacherOutputs | None = None) -> Training:
         """A fresh network and everything that trains it. The same seed gives the same network, whatever the method.
@@ -94,7 +129,7 @@ class Job:
             torch.manual_seed(spawn_seeds(config.seed).initialisation)
             network = build_classifier(self.architecture, self.dataset.info).to(self.dataset.device)
         objective = build_objective(self.method, outputs, network, config.seed)
-        batches = BatchSource(images, config.batch_size, config.seed, config.augment)
+        batches = BatchSource(images, config.batch_size, config.seed, config.augment, self.teacher_views)
         return Training(network, objective, batches, config)
 
     def options(self) -> dict[str, Any]:
@@ -102,6 +137,8 @@ class Job:
         options: dict[str, Any] = asdict(self.training) | {"method": self.method.method} | self.method.settings
         if self.labels.train_fraction < 1:
             options |= asdict(self.labels)
+        if self.teacher_views:
+            options["teacher_views"] = self.teacher_views
         if self.teachers:
             options["teachers"] = [str(teacher.path) for teacher in self.teachers]
         return options
@@ -115,12 +152,13 @@ class Job:
             **self.method.settings,
             **asdict(self.training),
             **asdict(self.labels),
+            "teacher_views": self.teacher_views,
             "dataset": self.dataset.info.name,
             "data": self.dataset.info.digest,
             "validation": len(self.dataset.validation or ()),  # which images these are is fixed
             "teachers": [teacher.digest for teacher in self.teachers],
             "device": self.dataset.device.type,
-            "versions": {"kd": __version__, "torch": torch.__version__},
+            "versions": VERSIONS,
         }
 
 
@@ -162,7 +200,10 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
         teachers = given or find_teachers(config.run.models_dir, dataset, config.teachers.ensemble)
     for teacher in teachers:
         require_fit(teacher, dataset.info)
-    job = Job(Role.student, config.architecture, config.method, config.training, config.labels, dataset, teachers)
+    job = Job(
+        *(Role.student, config.architecture, config.method, config.training, config.labels, dataset, teachers),
+        *(config.teachers.views, config.teachers.cache_dir),
+    )
     return with_student(job, config.architecture, config.method, config.training.seed)
 
 

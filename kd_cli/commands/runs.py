@@ -1,7 +1,8 @@
 """The runs of a comparison, each carried out by a worker."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,6 +52,20 @@ def carry_out_run(run: Run) -> RunOutcome:
         torch.set_num_threads(threads)
 
 
+def share_outputs(job: Job, cells: Iterable[Cell]) -> None:
+    """Compute the teachers' outputs that workers would all compute, where they are worth keeping on disk."""
+    if job.labels.train_fraction < 1:  # each seed has images of its own
+        return
+    for cell in cells:
+        if cell.method.is_baseline:
+            continue
+        own = with_student(job, cell.student, cell.method, job.training.seed)
+        outputs = own.compute_outputs()
+        if outputs.worth_keeping:
+            with contextlib.suppress(KdError):  # the cell's runs say what is wrong
+                own.start(outputs)
+
+
 class Worker:
     """Data, teachers and their outputs, kept from one run to the next."""
 
@@ -59,7 +74,7 @@ class Worker:
         self.teacher_logits = self._test_logits(
             lambda pixels: average_logits([teacher.classifier for teacher in self.job.teachers], pixels, 1.0)
         )
-        self._outputs: tuple[int, TeacherOutputs] | None = None
+        self._outputs: tuple[tuple[int, int], TeacherOutputs] | None = None
 
     def measure(self, run: Run) -> RunMeasures:
         """Train a student, and measure it on the test set.
@@ -86,9 +101,9 @@ class Worker:
 
     def _outputs_for(self, job: Job) -> TeacherOutputs:
         """The teachers' outputs; for another choice of labelled images with each seed, if only some have labels."""
-        key = 0 if job.labels.train_fraction == 1 else job.training.seed
+        key = (0 if job.labels.train_fraction == 1 else job.training.seed, job.teacher_views)
         if self._outputs is None or self._outputs[0] != key:
-            self._outputs = key, job.compute_outputs()
+            self._outputs = key, job.compute_outputs(quiet=True)
         return self._outputs[1]
 
     def _test_logits(self, classifier: Callable[[Tensor], Tensor]) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_cli.data.seeds import view_seed
+
 REACH = 14
 """`shift` and `warp` move an image by up to its size divided by this: by 2 of 28 pixels."""
 
@@ -56,6 +58,11 @@ def draw_maps(presets: Sequence[str], count: int, size: Sequence[int], random: t
         product[:, :, 2] += maps[:, :, 2]
         maps = product
     return maps
+
+
+def draw_view(presets: Sequence[str], view: int, count: int, size: Sequence[int]) -> Tensor:
+    """The maps of a fixed view of all images of a split, (count, 2, 3), by row: whoever asks gets the same ones."""
+    return draw_maps(presets, count, size, torch.Generator().manual_seed(view_seed(view)))
 
 
 def apply_maps(images: Tensor, maps: Tensor, presets: Sequence[str]) -> Tensor:

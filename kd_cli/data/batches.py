@@ -4,13 +4,14 @@ A split lives in one uint8 tensor on the device that trains, and a batch is a sl
 single images spends ten times longer on loading than small networks spend on learning.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kd_cli.data.augmentation import augment
+from kd_cli.data.augmentation import apply_maps, draw_maps, draw_view
 from kd_cli.data.dataset import Split, to_pixels
 from kd_cli.data.seeds import spawn_seeds
 
@@ -18,14 +19,21 @@ BLOCK, BLOCK_BYTES = 512, 2**24
 """Images to look up and convert at a time, and the most memory for them: for a batch alone, starting the operations
 takes longer than they do. A batch that needs more is a block by itself."""
 
+PREFETCH_BYTES = 2**28
+"""The images of a larger split may come from the disk, so the next block is looked up during the steps of one."""
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels from 0 to 1, (B, C, H, W), their labels, (B,), and their rows in the training split, (B,)."""
+    """Pixels from 0 to 1, (B, C, H, W), their labels, (B,), and their rows in the training split, (B,).
+
+    ``view`` is which of its fixed views each image is shown in, where there are any.
+    """
 
     images: Tensor
     labels: Tensor
     index: Tensor
+    view: int = 0
 
 
 class BatchSource:
@@ -36,41 +44,68 @@ class BatchSource:
         batch_size: the last batch of an epoch may be smaller.
         seed: the run's.
         presets: the augmentations, of `config.AUGMENTATIONS`; none for images as they are.
+        views: how many fixed views of each image to show in turn, one in each epoch, so that every image is shown
+            equally often in each; 0 for images that are augmented anew.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, presets: Sequence[str] = ()) -> None:
+    def __init__(self, split: Split, batch_size: int, seed: int, presets: Sequence[str] = (), views: int = 0) -> None:
         self.split, self.batch_size, self.presets = split, batch_size, presets
+        self.views = views if presets else 0
         seeds = spawn_seeds(seed)
         # On the CPU, so that order and augmentation are the same on every device.
         self._order = torch.Generator().manual_seed(seeds.order)
         self._augmentation = torch.Generator().manual_seed(seeds.augmentation)
+        self._epochs = 0
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         return -(-len(self.split) // self.batch_size)
 
-    def epoch(self) -> Iterator[Batch]:
+    def epoch(self) -> Generator[Batch, None, None]:
         """Every image once."""
-        split = self.split
+        split, size = self.split, self.split.images.shape[2:]
         order = torch.randperm(len(split), generator=self._order).to(split.images.device)
-        for rows in order.split(self._block_size()):
-            images = split.images.index_select(0, rows)
+        view = self._epochs % self.views if self.views else 0
+        maps = draw_view(self.presets, view, len(split), size).to(split.images.device) if self.views else None
+        self._epochs += 1
+        for rows, images in self._look_up(order.split(self._block_size())):
             if self.presets:
-                images = augment(images, self.presets, self._augmentation)
+                own = draw_maps(self.presets, len(rows), size, self._augmentation) if maps is None else maps[rows]
+                images = apply_maps(images, own, self.presets)
             block = (to_pixels(images), split.labels[rows], rows)
-            for parts in zip(*(tensor.split(self.batch_size) for tensor in block), strict=True):
-                yield Batch(*parts)
+            for pixels, labels, index in zip(*(tensor.split(self.batch_size) for tensor in block), strict=True):
+                yield Batch(pixels, labels, index, view)
+
+    def _look_up(self, blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows and their images, block by block."""
+        images = self.split.images
+        if images.device.type != "cpu" or images.nbytes <= PREFETCH_BYTES:
+            for rows in blocks:
+                yield rows, images.index_select(0, rows)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            following = thread.submit(images.index_select, 0, blocks[0])
+            for rows, after in zip(blocks, [*blocks[1:], None], strict=True):
+                found = following.result()
+                if after is not None:
+                    following = thread.submit(images.index_select, 0, after)
+                yield rows, found
 
     def _block_size(self) -> int:
         images = min(BLOCK, BLOCK_BYTES // (4 * self.split.images[0].numel()))
         return self.batch_size * max(1, images // self.batch_size)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where the random streams are."""
-        return {"order": self._order.get_state(), "augmentation": self._augmentation.get_state()}
+        """Where the random streams are, and the epochs so far."""
+        return {
+            "order": self._order.get_state(),
+            "augmentation": self._augmentation.get_state(),
+            "epochs": torch.tensor(self._epochs),
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from where `state_dict` was taken."""
         self._order.set_state(state["order"])
         self._augmentation.set_state(state["augmentation"])
+        self._epochs = int(state["epochs"])

@@ -30,3 +30,8 @@ def spawn_seeds(seed: int) -> Seeds:
     """The streams of the run with this seed, by numpy's `SeedSequence.spawn`."""
     children = np.random.SeedSequence(seed).spawn(len(Seeds.__dataclass_fields__))
     return Seeds(*(int(child.generate_state(1)[0]) for child in children))
+
+
+def view_seed(view: int) -> int:
+    """The stream that augments a view of all images: the same in every run, so that runs share a teacher's outputs."""
+    return int(np.random.SeedSequence(0, spawn_key=(view,)).generate_state(1)[0])

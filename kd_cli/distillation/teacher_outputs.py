@@ -1,43 +1,80 @@
-"""Teachers' outputs for the training images: computed once for each image wherever that is valid."""
+"""Teachers' outputs for the training images: computed once for each image, or each of its views, where valid."""
 
-from collections.abc import Callable, Hashable, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from kd_cli.data.augmentation import apply_maps, draw_view
 from kd_cli.data.batches import Batch
 from kd_cli.data.dataset import Split, to_pixels
-from kd_cli.networks.classifier import Classifier, compute_logits
+from kd_cli.distillation.output_cache import OutputCache
+from kd_cli.networks.classifier import FORWARD_CHUNK, Classifier
 from kd_cli.networks.features import Layer
 
 Outputs = Callable[[Batch], Tensor]
 """A teacher's outputs for a batch of training images, (B, ...), without gradients."""
 
-CACHE_BYTES = 2**27
+MEMORY_BYTES = 2**28
 """Outputs that take more memory than this are computed anew for each batch."""
+
+MACS_WORTH_KEEPING = 2 * 10**11
+"""Outputs that take at least as many multiply-accumulates, a few seconds, go to the disk. Those of MNIST take 0.6 s."""
+
+COMPARED = 16
+"""Images for which outputs from the disk are computed again, to find out that they are another network's."""
+
+BAR_DELAY = 2.0
+"""Seconds after which a progress bar appears."""
 
 
 class TeacherOutputs:
     """The outputs of one or more teachers for a split of training images.
 
+    They are computed once and looked up by the image's row in the split, never by its position in a batch, so that
+    shuffling cannot give an image the outputs of another. Of augmented images, only fixed views have outputs that can
+    be looked up; without any, each batch's are computed.
+
     Args:
         classifiers: the teachers.
         split: the images that the student is trained with.
-        always_new: whether an image looks different in every epoch. Its outputs are then computed for each batch. Else
-            they are looked up by the image's row in the split, never by its position in a batch, so that shuffling
-            cannot give an image the outputs of another.
+        presets: the augmentations that it is trained with.
+        views: how many fixed views of each augmented image it sees, as `BatchSource`.
+        cache: outputs on disk.
+        quiet: show no progress bar.
     """
 
-    def __init__(self, classifiers: Sequence[Classifier], split: Split, always_new: bool) -> None:
+    def __init__(
+        self,
+        classifiers: Sequence[Classifier],
+        split: Split,
+        presets: Sequence[str] = (),
+        views: int = 0,
+        cache: OutputCache | None = None,
+        quiet: bool = False,
+    ) -> None:
         self.classifiers = [classifier.eval() for classifier in classifiers]
-        self.split, self.always_new = split, always_new
-        self._outputs: dict[Hashable, Outputs] = {}
+        self.split, self.presets, self.views = split, presets, views
+        self.cache, self.quiet = cache, quiet
+        self._outputs: dict[str, Outputs] = {}
+        self._digest = ""
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether outputs that are computed once take long enough to be kept on disk; those of unknown cost do."""
+        macs = sum(classifier.known_macs or math.inf for classifier in self.classifiers)
+        return len(self.split) * macs >= MACS_WORTH_KEEPING
 
     def logits(self, temperature: float | None) -> Outputs:
         """The teacher's logits, (B, classes); `average_logits` at this temperature where there are several teachers."""
         if len(self.classifiers) == 1:
             return self._prepare("logits", self.classifiers[0])
-        return self._prepare(temperature, lambda pixels: average_logits(self.classifiers, pixels, temperature))
+        compute = lambda pixels: average_logits(self.classifiers, pixels, temperature)  # noqa: E731
+        return self._prepare(f"average at temperature {temperature}", compute)
 
     def features(self, layer: Layer) -> Outputs:
         """What a layer of the only teacher gives.
@@ -46,30 +83,99 @@ class TeacherOutputs:
             ValueError: there are several teachers.
         """
         (classifier,) = self.classifiers
-        return self._prepare(layer, lambda pixels: layer.read(classifier, pixels)[0])
+        return self._prepare(str(layer), lambda pixels: layer.read(classifier, pixels)[0])
 
     @torch.no_grad()
-    def _prepare(self, key: Hashable, compute: Callable[[Tensor], Tensor]) -> Outputs:
-        if key not in self._outputs:
+    def _prepare(self, reads: str, compute: Callable[[Tensor], Tensor]) -> Outputs:
+        if reads not in self._outputs:
+            looks = self.views if self.presets else 1
             one = compute(to_pixels(self.split.images[:1]))
-            fits = one.nelement() * one.element_size() * len(self.split) <= CACHE_BYTES
-            if fits and not self.always_new:
-                self._outputs[key] = _look_up(compute_logits(compute, self.split.images))
+            fits = one.nbytes * len(self.split) * looks <= MEMORY_BYTES
+            if looks and fits:
+                kept = [self._find_or_compute(reads, compute, look) for look in range(looks)]
+                self._outputs[reads] = _LookedUp(kept)
             else:
-                self._outputs[key] = _compute_live(compute)
-        return self._outputs[key]
+                self._outputs[reads] = _Live(compute)
+        return self._outputs[reads]
+
+    def _find_or_compute(self, reads: str, compute: Callable[[Tensor], Tensor], view: int) -> Tensor:
+        """The outputs for all images in a view, or as they are where nothing augments them: (N, ...)."""
+        count, device = len(self.split), self.split.images.device
+        maps = draw_view(self.presets, view, count, self.split.images.shape[2:]) if self.presets else None
+
+        def compute_some(first: int, last: int) -> Tensor:
+            images = self.split.images[first:last]
+            if maps is not None:
+                images = apply_maps(images, maps[first:last], self.presets)
+            return compute(to_pixels(images))
+
+        details = {"reads": reads, "augment": list(self.presets), "view": view}
+        if cache := self.cache if self.worth_keeping else None:
+            details["images"] = self._digest_images()
+            found = cache.find(details, compute_some(0, COMPARED), count)
+            if found is not None:
+                return found.to(device)
+        bar = tqdm(total=count, unit="image", disable=self.quiet or None, leave=False, delay=BAR_DELAY)
+        with bar:
+            bar.set_description(
+                f"teacher's outputs, view {view + 1}/{self.views}" if self.views else "teacher's outputs"
+            )
+            outputs: Tensor | None = None
+            for first in range(0, count, FORWARD_CHUNK):
+                some = compute_some(first, first + FORWARD_CHUNK)
+                if outputs is None:
+                    outputs = some.new_empty(count, *some.shape[1:])
+                outputs[first : first + len(some)] = some
+                bar.update(len(some))
+        assert outputs is not None  # there are images
+        if cache:
+            cache.keep(details, outputs)
+        return outputs
+
+    def _digest_images(self) -> str:
+        """Of the images themselves: whichever part of a data set they are, equal images have equal outputs."""
+        if not self._digest:
+            digest = hashlib.sha256(str(self.split.images.shape).encode())
+            for chunk in self.split.images.split(FORWARD_CHUNK):
+                digest.update(chunk.cpu().contiguous().numpy().data)
+            self._digest = digest.hexdigest()
+        return self._digest
 
 
-def _look_up(outputs: Tensor) -> Outputs:
-    return lambda batch: outputs.index_select(0, batch.index)
+class _LookedUp:
+    """Outputs that are known: (N, ...) for each view."""
+
+    def __init__(self, views: Sequence[Tensor]) -> None:
+        self.views = views
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.views[batch.view].index_select(0, batch.index)
+
+    def __str__(self) -> str:
+        return f"computed once for {len(self.views)} views of each image" if len(self.views) > 1 else "computed once"
 
 
-def _compute_live(compute: Callable[[Tensor], Tensor]) -> Outputs:
-    def outputs(batch: Batch) -> Tensor:
-        with torch.no_grad():
-            return compute(batch.images)
+class _Live:
+    """Outputs that are computed when they are asked for."""
 
-    return outputs
+    def __init__(self, compute: Callable[[Tensor], Tensor]) -> None:
+        self.compute = compute
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.compute(batch.images)
+
+    def __str__(self) -> str:
+        return "live"
+
+
+def describe_teachers(digests: Sequence[str], classifiers: Sequence[Classifier]) -> dict[str, Any]:
+    """What decides teachers' outputs, for `OutputCache`: their checkpoints, and what was said of them on top."""
+    buffers = [
+        {name: buffer.tolist() for name, buffer in classifier.named_buffers(recurse=False)}
+        for classifier in classifiers
+    ]
+    return {"teachers": list(digests), "normalisation": buffers}
 
 
 def average_logits(classifiers: Sequence[Classifier], pixels: Tensor, temperature: float | None) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +114,8 @@ class Training:
         """
         start, config, tally = time.perf_counter(), self.config, _Tally()
         self.network.train()
-        with device.threads_for(self.macs_per_step):
-            for batch in self.batches.epoch():
+        with device.threads_for(self.macs_per_step), closing(self.batches.epoch()) as batches:
+            for batch in batches:
                 step = self.objective(self.network, batch)
                 self.optimiser.clear_gradients()
                 step.loss.backward()

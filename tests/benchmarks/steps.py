@@ -42,7 +42,7 @@ def main() -> None:
     torch.manual_seed(0)
     mnist = load(DataConfig("mnist", Path(os.environ.get("KD_DATA_DIR", "data"))))
     train = Split(mnist.train.images[:TRAINING_IMAGES], mnist.train.labels[:TRAINING_IMAGES])
-    outputs = TeacherOutputs([build_classifier(parse_spec("cnn-32"), mnist.info)], train, always_new=False)
+    outputs = TeacherOutputs([build_classifier(parse_spec("cnn-32"), mnist.info)], train)
     config = TrainingConfig(epochs=options.rounds + 1)
     job = Job(Role.student, options.student, FROM_LABELS, config, LabelConfig(), replace(mnist, train=train))
     trainings: dict[str, Training] = {}

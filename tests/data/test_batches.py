@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from torch import Tensor
@@ -79,11 +81,27 @@ def test_augmented_images_are_new_in_every_epoch(presets: Presets) -> None:
     assert not torch.equal(first, second)
 
 
-@VARIANTS
-def test_source_goes_on_from_its_state_as_if_it_had_never_stopped(tiny: Dataset, presets: Presets) -> None:
-    unbroken = BatchSource(tiny.train, 64, seed=0, presets=presets)
+@pytest.mark.parametrize("presets", AUGMENTED, ids=",".join)
+def test_fixed_views_are_shown_in_turn_whatever_the_order(tiny: Dataset, presets: Presets) -> None:
+    """Sources with other seeds and batches show the same views, which differ from each other."""
+    shown: list[Tensor] = []
+    for source in (BatchSource(tiny.train, size, size, presets, views=2) for size in (64, 600)):
+        for number in (0, 1, 0):
+            images = torch.empty(600, 1, 28, 28)
+            for batch in source.epoch():
+                assert batch.view == number
+                images[batch.index] = batch.images
+            shown.append(images)
+    first, second, *others = shown
+    assert not torch.equal(first, second)
+    assert all(torch.equal(*pair) for pair in zip(others, [first, first, second, first], strict=True))
+
+
+@pytest.mark.parametrize(("presets", "views"), [((), 0), (("shift",), 0), (("warp",), 0), (("warp",), 3)])
+def test_source_goes_on_from_its_state_as_if_it_had_never_stopped(tiny: Dataset, presets: Presets, views: int) -> None:
+    unbroken = BatchSource(tiny.train, 64, 0, presets, views)
     list(unbroken.epoch())
-    resumed = BatchSource(tiny.train, 64, seed=5, presets=presets)
+    resumed = BatchSource(tiny.train, 64, 5, presets, views)
     resumed.load_state_dict(unbroken.state_dict())
     for ours, theirs in zip(resumed.epoch(), unbroken.epoch(), strict=True):
         assert torch.equal(ours.index, theirs.index)
@@ -107,3 +125,42 @@ def test_a_block_of_large_images_takes_little_memory(
     images = torch.zeros(1, *shape, dtype=torch.uint8).expand(600, *shape)
     next(BatchSource(Split(images, torch.zeros(600)), batch_size, seed=0).epoch())
     assert sizes == [block]
+
+
+@pytest.mark.parametrize(("presets", "views"), [((), 0), (("warp",), 0), (("shift",), 2)])
+def test_prefetched_blocks_are_those_of_a_split_in_memory(
+    tiny: Dataset, presets: Presets, views: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, prefetched = (BatchSource(tiny.train, 16, 0, presets, views) for _ in range(2))
+    for _ in range(2):
+        expected = list(plain.epoch())
+        with monkeypatch.context() as patch:
+            patch.setattr(batches, "PREFETCH_BYTES", 0)
+            for ours, theirs in zip(prefetched.epoch(), expected, strict=True):
+                assert torch.equal(ours.images, theirs.images)
+                assert torch.equal(ours.labels, theirs.labels)
+                assert torch.equal(ours.index, theirs.index)
+
+
+def test_prefetching_ends_with_the_epoch_even_if_that_is_left_early(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "PREFETCH_BYTES", 0)
+    before = threading.active_count()
+    source = BatchSource(tiny.train, 64, seed=0)
+    list(source.epoch())
+    assert threading.active_count() == before
+    left = source.epoch()
+    next(left)
+    assert threading.active_count() == before + 1
+    left.close()
+    assert threading.active_count() == before
+
+
+def test_errors_of_looking_up_arrive_where_the_batch_is_asked_for(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "PREFETCH_BYTES", 0)
+    damaged = Split(tiny.train.images[:500], tiny.train.labels)
+    with pytest.raises(IndexError):
+        list(BatchSource(damaged, 64, seed=0).epoch())

@@ -41,7 +41,7 @@ def teacher(make_classifier: MakeClassifier) -> Classifier:
 
 @pytest.fixture(scope="session")
 def outputs(teacher: Classifier, split: Split) -> TeacherOutputs:
-    return TeacherOutputs([teacher], split, always_new=False)
+    return TeacherOutputs([teacher], split)
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ class TestSeveralTeachers:
         split: Split,
         batch: Batch,
     ) -> None:
-        step = build_objective(config, TeacherOutputs(three, split, always_new=False), student, 0)(student, batch)
+        step = build_objective(config, TeacherOutputs(three, split), student, 0)(student, batch)
         expected = loss(student(batch.images), average_logits(three, batch.images, averaged_at))
         torch.testing.assert_close(step.terms["teacher"], expected)
 
@@ -286,7 +286,7 @@ class TestUnlabelledImages:
         self, labels: Tensor, config: MethodConfig, teacher: Classifier, student: Classifier, split: Split
     ) -> Step:
         """A step on the first eight images of a split with these labels."""
-        own = TeacherOutputs([teacher], Split(split.images, labels), always_new=False)
+        own = TeacherOutputs([teacher], Split(split.images, labels))
         batch = Batch(to_pixels(split.images[:8]), labels[:8], torch.arange(8))
         return build_objective(config, own, student, 0)(student, batch)
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd_cli.config import TrainingConfig
 from kd_cli.data.batches import Batch, BatchSource
 from kd_cli.data.dataset import Split
 from kd_cli.distillation import teacher_outputs
@@ -15,6 +14,7 @@ from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.features import Layer
 from tests.distillation.conftest import MakeClassifier
 
+AUGMENTED: list[tuple[str, ...]] = [(), ("shift",), ("warp",), ("flip-crop", "resized-crop")]
 LAYERS = [Layer("fc1"), Layer("conv1")]
 
 
@@ -42,7 +42,7 @@ def counter(teacher: Classifier) -> Iterator[Counter]:
 
 
 def test_every_image_has_its_own_logits_under_shuffling(teacher: Classifier, split: Split) -> None:
-    logits = TeacherOutputs([teacher], split, always_new=False).logits(4.0)
+    logits = TeacherOutputs([teacher], split).logits(4.0)
     source = BatchSource(split, 50, seed=5)
     for _ in range(2):
         for batch in source.epoch():
@@ -51,28 +51,56 @@ def test_every_image_has_its_own_logits_under_shuffling(teacher: Classifier, spl
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_every_image_has_its_own_features_under_shuffling(layer: Layer, teacher: Classifier, split: Split) -> None:
-    features = TeacherOutputs([teacher], split, always_new=False).features(layer)
+    features = TeacherOutputs([teacher], split).features(layer)
     for batch in BatchSource(split, 50, seed=5).epoch():
         expected = teacher.forward_features(batch.images)[layer.name]
         torch.testing.assert_close(features(batch), expected.detach())
 
 
-@pytest.mark.parametrize("augment", [(), ("shift",), ("warp",), ("flip-crop", "resized-crop")])
+@pytest.mark.parametrize("augment", AUGMENTED)
+@pytest.mark.parametrize("views", [0, 1, 3])
 @pytest.mark.parametrize("layer", [None, *LAYERS], ids=str)
-def test_outputs_belong_to_the_augmented_image(
-    augment: tuple[str, ...], layer: Layer | None, teacher: Classifier, split: Split
+def test_outputs_belong_to_the_image_as_it_is_shown(
+    augment: tuple[str, ...], views: int, layer: Layer | None, teacher: Classifier, split: Split
 ) -> None:
-    """Outputs for the image as it is on disk would be stale, whichever way the image was changed."""
-    config = TrainingConfig(augment=augment)
-    own = TeacherOutputs([teacher], split, config.always_new)
+    """Outputs for the image as it is on disk, or of another view, would be stale, and nothing would fail."""
+    own = TeacherOutputs([teacher], split, augment, views)
     outputs = own.logits(4.0) if layer is None else own.features(layer)
-    batch = next(BatchSource(split, 50, seed=0, presets=augment).epoch())
-    expected = teacher.forward_features(batch.images)[layer.name if layer else "fc2"]
-    torch.testing.assert_close(outputs(batch), expected.detach())
+    source = BatchSource(split, 50, seed=0, presets=augment, views=views)
+    for _ in range(4):  # the last one shows the first view again
+        for batch in source.epoch():
+            expected = teacher.forward_features(batch.images)[layer.name if layer else "fc2"]
+            torch.testing.assert_close(outputs(batch), expected.detach())
+
+
+@pytest.mark.parametrize("augment", AUGMENTED[1:])
+def test_views_are_computed_once(augment: tuple[str, ...], teacher: Classifier, split: Split, counter: Counter) -> None:
+    outputs = TeacherOutputs([teacher], split, augment, views=3).logits(4.0)
+    asked = counter.images
+    assert 3 * len(split) <= asked <= 3 * len(split) + 1
+    source = BatchSource(split, 50, seed=0, presets=augment, views=3)
+    for _ in range(4):
+        for batch in source.epoch():
+            outputs(batch)
+    assert counter.images == asked
+
+
+@pytest.mark.parametrize(
+    ("augment", "views", "words"),
+    [
+        ((), 0, "computed once"),
+        (("warp",), 0, "live"),
+        (("warp",), 4, "computed once for 4 views of each image"),
+    ],
+)
+def test_outputs_say_how_they_come_about(
+    augment: tuple[str, ...], views: int, words: str, teacher: Classifier, split: Split
+) -> None:
+    assert str(TeacherOutputs([teacher], split, augment, views).logits(4.0)) == words
 
 
 def test_a_teacher_computes_its_logits_once_for_each_image(teacher: Classifier, split: Split, counter: Counter) -> None:
-    own = TeacherOutputs([teacher], split, always_new=False)
+    own = TeacherOutputs([teacher], split)
     first, second = own.logits(4.0), own.logits(2.0)  # of one teacher they are the same at every temperature
     asked = counter.images
     for outputs in (first, second):
@@ -85,31 +113,31 @@ def test_a_teacher_computes_its_logits_once_for_each_image(teacher: Classifier, 
 def test_outputs_too_large_to_keep_are_computed_for_each_batch(
     teacher: Classifier, split: Split, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher_outputs, "CACHE_BYTES", len(split) * 10 * 4 - 1)
-    logits = TeacherOutputs([teacher], split, always_new=False).logits(4.0)
+    monkeypatch.setattr(teacher_outputs, "MEMORY_BYTES", len(split) * 10 * 4 - 1)
+    logits = TeacherOutputs([teacher], split).logits(4.0)
     assert counter.images <= 1
     for batch in BatchSource(split, 50, seed=0).epoch():
         torch.testing.assert_close(logits(batch), teacher(batch.images).detach())
 
 
-@pytest.mark.parametrize("always_new", [False, True])
-def test_outputs_carry_no_gradients(always_new: bool, teacher: Classifier, split: Split, batch: Batch) -> None:
-    own = TeacherOutputs([teacher], split, always_new)
+@pytest.mark.parametrize("augment", [(), ("shift",)], ids=["known", "live"])
+def test_outputs_carry_no_gradients(augment: tuple[str, ...], teacher: Classifier, split: Split, batch: Batch) -> None:
+    own = TeacherOutputs([teacher], split, augment)
     assert not own.logits(4.0)(batch).requires_grad
     assert not own.features(Layer("conv1"))(batch).requires_grad
 
 
 def test_teachers_are_in_evaluation_mode(make_classifier: MakeClassifier, split: Split) -> None:
     classifier = make_classifier("mlp-8").train()
-    TeacherOutputs([classifier], split, always_new=False)
+    TeacherOutputs([classifier], split)
     assert not any(module.training for module in classifier.modules())
 
 
-@pytest.mark.parametrize("always_new", [False, True])
+@pytest.mark.parametrize("augment", [(), ("shift",)], ids=["known", "live"])
 def test_several_teachers_are_averaged_at_the_temperature_asked_for(
-    always_new: bool, three: list[Classifier], split: Split, batch: Batch
+    augment: tuple[str, ...], three: list[Classifier], split: Split, batch: Batch
 ) -> None:
-    own = TeacherOutputs(three, split, always_new)
+    own = TeacherOutputs(three, split, augment)
     for temperature in (1.0, 4.0, None):
         expected = average_logits(three, batch.images, temperature).detach()
         torch.testing.assert_close(own.logits(temperature)(batch), expected)
@@ -117,7 +145,7 @@ def test_several_teachers_are_averaged_at_the_temperature_asked_for(
 
 def test_features_of_several_teachers_are_refused(three: list[Classifier], split: Split) -> None:
     with pytest.raises(ValueError, match="too many values"):
-        TeacherOutputs(three, split, always_new=False).features(Layer("fc1"))
+        TeacherOutputs(three, split).features(Layer("fc1"))
 
 
 class TestAverages:
