@@ -29,6 +29,15 @@ ARCHIVES = DATA_DIR / "MNIST" / "raw"
 CommandLine = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Teachers' outputs of tests do not go where the user's are, nor come from there; in other processes neither."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "KD_CACHE_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def archives() -> Path:
     """The folder with MNIST's official archives."""

@@ -51,11 +51,13 @@ class TrainedResult(Result):
 class TrainingResult(TrainedResult):
     """A network that was trained; ``method_options`` are those of its method alone.
 
-    ``fault`` is why it is no result, such as an accuracy no better than chance, and what to do; None if it is one.
+    ``teacher_outputs`` is how they came about: computed once, or live; None without a teacher. ``fault`` is why it is
+    no result, such as an accuracy no better than chance, and what to do; None if it is one.
     """
 
     method_options: dict[str, float | str]
     teachers: tuple[str, ...]
+    teacher_outputs: str | None = None
     fault: str | None = None
 
 

@@ -13,6 +13,7 @@ from kd_cli.commands.job import Job, heading
 from kd_cli.commands.results import TrainingResult
 from kd_cli.config import ConfigError, KdError, OutputConfig, RunStoppedError, TrainingConfig
 from kd_cli.data.dataset import Dataset
+from kd_cli.distillation.objective import describe_outputs
 from kd_cli.evaluation.quality import chance_accuracy, measure_accuracy
 from kd_cli.files import require_output
 from kd_cli.networks.checkpoint import Membership, Metadata, is_checkpoint, load_checkpoint, save_checkpoint
@@ -112,6 +113,7 @@ def run_job(
         method=job.method.method,
         method_options=job.method.settings,
         teachers=tuple(str(teacher.path) for teacher in job.teachers),
+        teacher_outputs=describe_outputs(training.objective),
         epochs=len(training.history),
         options=options,
         checkpoint=str(path),

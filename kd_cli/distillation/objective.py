@@ -116,6 +116,11 @@ def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, networ
     return Distillation(config, outputs.features(teacher), student, loss, all_labelled)
 
 
+def describe_outputs(objective: Objective) -> str | None:
+    """How a distillation comes by the teacher's outputs, in a few words."""
+    return str(objective.teacher) if isinstance(objective, Distillation) else None
+
+
 def _locate(config: MethodConfig, role: Role, network: Any, pixels: Tensor) -> tuple[Layer, tuple[int, ...]]:
     """The layer of a network that a method reads, and the shape of what it gives for one image."""
     level = config.row.reads

@@ -40,6 +40,8 @@ def _print_run(console: Console, result: TrainingResult) -> None:
     print_line(console, _score(result))
     for teacher in result.teachers:
         print_line(console, f"Teacher: {teacher}")
+    if result.teacher_outputs:
+        print_line(console, f"Teacher outputs: {result.teacher_outputs}")
     print_line(console, f"Saved to {result.checkpoint}")
 
 

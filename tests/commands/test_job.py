@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from kd_cli.commands.job import (
 from kd_cli.commands.results import TrainingResult
 from kd_cli.commands.train_teacher import train_teacher
 from kd_cli.config import (
+    AUGMENTATIONS,
     MAX_SEED,
     ConfigError,
     DataConfig,
@@ -38,6 +40,7 @@ from kd_cli.config import (
 )
 from kd_cli.data.dataset import DataInfo
 from kd_cli.distillation.methods import FROM_LABELS, METHODS, MethodConfig
+from kd_cli.distillation.objective import Distillation
 from kd_cli.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import make_dataset
@@ -233,6 +236,59 @@ class TestStarting:
         other = with_student(job, MLP, student.method, seed=1)
         losses = [training.run_epoch().loss for training in (other.start(outputs), other.start())]
         assert losses[0] == losses[1]
+
+
+class TestTeacherViews:
+    AUGMENTED = TrainingConfig(epochs=3, augment=("warp",))
+
+    @pytest.mark.parametrize("views", [None, 0, 2])
+    @pytest.mark.parametrize("augment", [(), *((name,) for name in AUGMENTATIONS)])
+    def test_outputs_of_a_job_are_of_what_its_batches_show(
+        self, student: StudentConfig, augment: tuple[str, ...], views: int | None
+    ) -> None:
+        config = replace(
+            student, training=TrainingConfig(epochs=3, augment=augment), teachers=TeacherConfig(views=views)
+        )
+        job = resolve_student(config)
+        training = job.start()
+        assert isinstance(training.objective, Distillation)
+        for _ in range(3):
+            batch = next(training.batches.epoch())
+            expected = job.teachers[0].classifier(batch.images).detach()
+            torch.testing.assert_close(training.objective.teacher(batch), expected)
+
+    @pytest.mark.parametrize(
+        ("teacher_macs", "asked", "views"),
+        [(10**6, None, 0), (10**6 + 1, None, 8), (10**6 + 1, 0, 0), (10**6, 4, 4), (10**6, 99, 20)],
+    )
+    def test_expensive_teachers_have_views_unless_told_otherwise(
+        self, student: StudentConfig, teacher_macs: int, asked: int | None, views: int
+    ) -> None:
+        config = replace(student, training=TrainingConfig(epochs=20, augment=("shift",)))
+        job = resolve_student(replace(config, teachers=TeacherConfig(views=asked)))
+        setattr(job.teachers[0].classifier.network, "macs", teacher_macs)  # noqa: B010
+        assert job.teacher_views == views
+
+    def test_an_expensive_student_has_a_live_teacher(self, student: StudentConfig) -> None:
+        """Its step of three passes costs more than a teacher of 1.1 million multiply-accumulates."""
+        job = resolve_student(replace(student, architecture=parse_spec("mlp-500"), training=self.AUGMENTED))
+        setattr(job.teachers[0].classifier.network, "macs", 1_100_000)  # noqa: B010
+        assert job.teacher_views == 0
+
+    @pytest.mark.parametrize("change", [{"training": TrainingConfig(epochs=3)}, {"method": FROM_LABELS}], ids=str)
+    def test_are_of_no_use_without_augmentation_or_teacher(
+        self, student: StudentConfig, change: dict[str, Any]
+    ) -> None:
+        config = replace(student, training=self.AUGMENTED, teachers=TeacherConfig(views=4))
+        assert resolve_student(config).teacher_views == 3
+        assert resolve_student(replace(config, **change)).teacher_views == 0
+
+    def test_change_identity_and_description(self, student: StudentConfig) -> None:
+        config = replace(student, training=self.AUGMENTED)
+        live, two = (resolve_student(replace(config, teachers=TeacherConfig(views=views))) for views in (0, 2))
+        assert live.identity() != two.identity()
+        assert "teacher_views" not in live.options()
+        assert two.options()["teacher_views"] == 2
 
 
 class TestIdentity:

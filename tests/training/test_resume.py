@@ -88,6 +88,7 @@ def diverge_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
         (STUDENT, 3),
         ((*STUDENT, "--augment", "shift"), 3),
         ((*STUDENT, "--augment", "warp"), 3),
+        ((*STUDENT, "--augment", "warp", "--teacher-views", "2"), 3),
         ((*STUDENT, "--train-fraction", "0.6"), 3),
         ((*STUDENT, "--train-fraction", "0.6", "--transfer", "all"), 3),
         ((*STUDENT, "--method", "fitnet"), 3),
