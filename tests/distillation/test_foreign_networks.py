@@ -41,7 +41,7 @@ def split_of(classes: int) -> Split:
 
 
 def objective_for(config: MethodConfig, student: Classifier, teacher: Classifier, split: Split) -> Distillation:
-    objective = build_objective(config, TeacherOutputs([teacher], split, False), student, 0)
+    objective = build_objective(config, TeacherOutputs([teacher], split), student, 0)
     assert isinstance(objective, Distillation)
     return objective
 
@@ -114,7 +114,7 @@ class TestNamedLayers:
         ],
     )
     def test_that_do_not_do_are_refused_before_the_teacher_computes(self, options: Any, message: str) -> None:
-        outputs = TeacherOutputs([make("foreign")], split_of(37), False)
+        outputs = TeacherOutputs([make("foreign")], split_of(37))
         with pytest.raises(KdError, match=message):
             build_objective(MethodConfig("at", **options), outputs, make("foreign"), 0)
         assert not outputs._outputs
