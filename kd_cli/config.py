@@ -81,8 +81,8 @@ class Role(str, Enum):
     student = "student"
 
 
-def require_name(what: str, name: str, names: Collection[str]) -> None:
-    """Refuse a name that is not one of those that there are.
+def require_name(what: str, name: str, names: Collection[str], otherwise: str = "") -> None:
+    """Refuse a name that is not one of those that there are; ``otherwise`` says what else could be given.
 
     Raises:
         ConfigError: names all of them, and the most similar one.
@@ -93,7 +93,7 @@ def require_name(what: str, name: str, names: Collection[str]) -> None:
 
     similar = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean {similar[0]}?)" if similar else ""
-    raise ConfigError(f"unknown {what} {name!r}{hint}: use {', '.join(names)}")
+    raise ConfigError(f"unknown {what} {name!r}{hint}: use {', '.join(names)}{otherwise}")
 
 
 @dataclass(frozen=True)

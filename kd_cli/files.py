@@ -1,15 +1,28 @@
 """Files that are either whole or not there at all, and never in the place of something else."""
 
+import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from kd_cli.config import KdError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that, whatever happens, ``path`` is the old file or the new one.
+    """Write ``content`` to ``path``, as `open_atomically` does.
+
+    Raises:
+        KdError: likewise.
+    """
+    with open_atomically(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write so that, whatever happens, ``path`` is the old file or the new one.
 
     The bytes go to a temporary file in the same folder, reach the disk, and only then take the name. A link stays a
     link: the file that it leads to is replaced.
@@ -24,7 +37,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         try:
             # "x": never follow or reuse a file that somebody else put there.
             with open(temporary, "xb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)

@@ -72,7 +72,7 @@ def serve(page: PageConfig, data: DataConfig) -> None:
 
     if not hasattr(getattr(streamlit, "App", None), "run"):
         raise KdError(f"the page needs a newer Streamlit than {streamlit.__version__}: {INSTALL}")
-    require_known(data.dataset)
+    require_known(data)
     # The script runs anew for every visitor and every click. It finds there what it was told.
     os.environ |= {
         "KD_DATASET": data.dataset,

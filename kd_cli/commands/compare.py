@@ -58,7 +58,7 @@ def compare(
     # Data set and device are decided here, so that every worker takes the same ones.
     common = replace(
         common,
-        data=replace(data, dataset=job.dataset.info.name),
+        data=replace(data, dataset=job.dataset.info.name) if data.dataset == "auto" else data,
         run=replace(run, device=DeviceName(job.dataset.device.type)),
     )
     seeds = tuple(range(training.seed, training.seed + comparison.seeds))

@@ -1,6 +1,7 @@
 """Options -> a checked job: data, networks, method and device. The only room that checks whether they fit together."""
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -31,6 +32,7 @@ from kd_cli.data.batches import BatchSource
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.labels import choose_labels
 from kd_cli.data.seeds import spawn_seeds
+from kd_cli.data.sources import SOURCES
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, require_possible
 from kd_cli.distillation.objective import build_objective
 from kd_cli.distillation.output_cache import OutputCache
@@ -41,6 +43,8 @@ from kd_cli.networks.classifier import build_classifier, count_parameters
 from kd_cli.networks.spec import Spec
 from kd_cli.training import device, memory
 from kd_cli.training.loop import Training
+
+log = logging.getLogger(__name__)
 
 VERSIONS = {"kd": __version__, "torch": torch.__version__}
 """What else decides the bits of what is computed."""
@@ -262,11 +266,14 @@ def load_network(path: Path, where: torch.device, run: RunConfig) -> Checkpoint:
 def require_fit(checkpoint: Checkpoint, data: DataInfo) -> None:
     """Refuse to use a network on images other than those it was trained on.
 
+    Folders of the same classes go together, with a notice where their images differ.
+
     Raises:
         KdError: another data set, another number of classes, or images of another shape.
     """
     own = checkpoint.metadata.data
-    if own.name != data.name:
+    of_folders = not {own.name, data.name} & set(SOURCES)
+    if own.name != data.name and not (of_folders and own.classes == data.classes):
         raise KdError(
             f"{checkpoint.path} was trained on {own.name}, not on {data.name}: "
             f"use --dataset {own.name}, or another checkpoint"
@@ -277,7 +284,16 @@ def require_fit(checkpoint: Checkpoint, data: DataInfo) -> None:
             f"{len(data.classes)}: use another checkpoint"
         )
     if own.shape != data.shape:
-        raise KdError(f"{checkpoint.path} takes images of shape {own.shape}, not {data.shape}: use another checkpoint")
+        resize = f"--image-size {own.shape[1]}, or " if of_folders and own.shape[1] == own.shape[2] else ""
+        raise KdError(
+            f"{checkpoint.path} takes images of shape {own.shape}, not {data.shape}: use {resize}another checkpoint"
+        )
+    if of_folders and own.digest != data.digest:
+        log.warning(
+            "%s was trained on other images of these classes, or another part of them: "
+            "it may know some of the test images",
+            checkpoint.path,
+        )
 
 
 def require_models(config: ModelsConfig, dataset: str) -> None:

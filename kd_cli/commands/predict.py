@@ -16,10 +16,9 @@ from tqdm import tqdm
 from kd_cli.commands.image_files import STDIN, Found, find_images, label_from_name, open_image, see
 from kd_cli.commands.job import describe_model, load_network, require_models
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
-from kd_cli.config import KdError, Role, RunConfig
+from kd_cli.config import DataConfig, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo
-from kd_cli.data.prepared import require_known
-from kd_cli.data.sources import SOURCES
+from kd_cli.data.prepared import name_of
 from kd_cli.digits import saved
 from kd_cli.files import require_output, write_atomically
 from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint
@@ -131,11 +130,8 @@ def _name_data(data: str, models_dir: Path, networks: Sequence[Checkpoint]) -> s
     """The name of the data set that the networks were trained on, which need not be here."""
     if data == "auto":
         return networks[0].metadata.data.name if networks else "mnist"
-    name = os.path.basename(os.path.abspath(data))
-    if data not in SOURCES and (os.path.isdir(data) or (data == name and (models_dir / name).is_dir())):
-        return name  # a folder of images
-    require_known(data)
-    return data
+    kept = os.listdir(models_dir) if os.path.isdir(models_dir) else []
+    return data if data in kept else name_of(DataConfig(data))
 
 
 def _require_same_images(networks: Sequence[Checkpoint]) -> None:

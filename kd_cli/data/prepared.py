@@ -1,38 +1,80 @@
 """Data sets, prepared once and then loaded in milliseconds."""
 
-import hashlib
+import contextlib
+import json
 import logging
+import os
 import tempfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
-
-from kd_cli.config import DataConfig, KdError, require_name
-from kd_cli.data.dataset import DataInfo, Dataset, Split
+from kd_cli.config import ConfigError, DataConfig, KdError, require_name
+from kd_cli.data import prepared_folder
+from kd_cli.data.dataset import Dataset, Split
 from kd_cli.data.download import NoNetworkError
+from kd_cli.data.folders import list_folder
+from kd_cli.data.prepared_file import NotPreparedError, read, write
 from kd_cli.data.sources import SOURCES, Tensors
 from kd_cli.data.splits import count_below, divide, stratified_order
-from kd_cli.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-PREPARED_FORMAT = "2"
+FOR_FOLDERS = ("image_size", "test_fraction", "skip_unreadable")
+"""Options that have no meaning for other data sets."""
 
 
 def load(config: DataConfig, train: bool = True) -> Dataset:
     """Load a data set, preparing or downloading it where needed; ``auto`` falls back from MNIST to the bundled digits.
 
+    Its images are mapped from a prepared file, so that they take memory only while there is plenty.
+
     Raises:
-        ConfigError: there is no data set of this name.
-        KdError: the data set is not there and cannot be had, or an archive of it is damaged.
+        ConfigError: there is no data set of this name, nor a folder; or an option does not fit it.
+        KdError: the data set is not there and cannot be had, or an archive or an image of it is damaged.
     """
+    folder = _find_folder(config)
+    if folder is not None:
+        return prepared_folder.load(folder, config, train)
+    for field in FOR_FOLDERS:
+        if getattr(config, field) != getattr(DataConfig(), field):
+            flag = field.replace("_", "-")
+            raise ConfigError(f"--{flag} is for folders of images, and {config.dataset} is none: leave it out")
     dataset = _load_by_name(config, train)
-    return _set_aside(dataset, config.validation_fraction or 0) if train else dataset
+    return _set_aside(dataset, config.validation_fraction) if train and config.validation_fraction else dataset
+
+
+def require_known(config: DataConfig) -> None:
+    """Refuse what is neither the name of a data set nor a folder.
+
+    Raises:
+        ConfigError: names the data sets that there are.
+    """
+    _find_folder(config)
+
+
+def name_of(config: DataConfig) -> str:
+    """What checkpoints, and the folders that they are kept in, call a data set. Looks into no image.
+
+    Raises:
+        ConfigError: there is no such data set.
+        KdError: there is nothing in the folder that could be learnt from.
+    """
+    folder = _find_folder(config)
+    return config.dataset if folder is None else list_folder(folder).name
+
+
+def _find_folder(config: DataConfig) -> Path | None:
+    """The folder that was asked for, by its path or by the name that checkpoints call it; None for other data sets."""
+    names = ["auto", *SOURCES]
+    if config.dataset in names:
+        return None
+    path = os.path.expanduser(config.dataset)
+    if os.path.isdir(path):
+        return Path(path)
+    recalled = prepared_folder.recall(config)
+    if recalled is None:
+        require_name("data set", config.dataset, names, ", or the path of a folder of images")
+    return recalled
 
 
 def _load_by_name(config: DataConfig, train: bool) -> Dataset:
@@ -49,48 +91,28 @@ def _load_by_name(config: DataConfig, train: bool) -> Dataset:
         return _load("digits", config.data_dir, train)
 
 
-def require_known(name: str) -> None:
-    """Refuse the name of no data set.
-
-    Raises:
-        ConfigError: names those that there are.
-    """
-    require_name("data set", name, ["auto", *SOURCES])
-
-
 def _load(name: str, data_dir: Path, train: bool) -> Dataset:
-    require_known(name)
     folder = data_dir / SOURCES[name].folder
     prepared = folder / "prepared.safetensors"
-    dataset = _read_prepared(name, prepared, train)
-    if dataset is not None:
-        return dataset
+    with contextlib.suppress(NotPreparedError):
+        return read(prepared, name, train)
     with _scratch(folder) as scratch:
-        content = _serialise(name, SOURCES[name].make(folder / "raw", Path(scratch)))
-    try:
-        write_atomically(prepared, content)
-    except KdError as error:
-        log.warning("%s (only a matter of speed: %s is prepared anew next time)", error, name)
-        with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
-            file.write(content)
-            file.flush()
-            dataset = _read_prepared(name, Path(file.name), train)
-    else:
-        dataset = _read_prepared(name, prepared, train)
-    if dataset is None:
-        raise KdError(f"{prepared} changed while it was read: try again")
-    return dataset
+        tensors = SOURCES[name].make(folder / "raw", Path(scratch))
+        try:
+            _write(prepared, name, tensors)
+            return read(prepared, name, train)
+        except NotPreparedError as error:
+            raise KdError(f"{prepared} changed while it was read: try again") from error
+        except KdError as error:
+            log.warning("%s (only a matter of speed: %s is prepared anew next time)", error, name)
+        _write(Path(scratch) / prepared.name, name, tensors)
+        return read(Path(scratch) / prepared.name, name, train)
 
 
-def _set_aside(dataset: Dataset, fraction: float) -> Dataset:
-    """The data set with a fraction of its training images as its validation part."""
-    if not fraction:
-        return dataset
-    labels = dataset.train.labels
-    count = count_below(fraction, labels, "validation-fraction", dataset.info.classes)
-    order = stratified_order(labels)
-    validation, train = divide(Split(dataset.train.images[order], labels[order]), count)
-    return replace(dataset, train=train, validation=validation)
+def _write(path: Path, name: str, tensors: Tensors) -> None:
+    metadata = {"key": name, "name": name, "classes": json.dumps(SOURCES[name].classes)}
+    arrays = {key: tensors[key].contiguous().numpy() for key in sorted(tensors)}
+    write(path, metadata, {key: ("U8", array.shape) for key, array in arrays.items()}, arrays.items())
 
 
 def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
@@ -98,57 +120,13 @@ def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix=".staging-", suffix=".tmp", dir=folder, ignore_cleanup_errors=True)
     except OSError:  # a read-only folder still serves its archives
-        return tempfile.TemporaryDirectory(prefix="kd-")
+        return tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True)
 
 
-def _serialise(name: str, tensors: Tensors) -> bytes:
-    """The content of a prepared file: four tensors, their normalisation, a checksum of each and a digest of all."""
-    std, mean = torch.std_mean(tensors["train.images"].float() / 255, dim=(0, 2, 3))
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(tensors[key].contiguous().numpy().data)
-    metadata = {"format": PREPARED_FORMAT, "dataset": name, "digest": digest.hexdigest()}
-    metadata |= {key: ",".join(f"{value:.4f}" for value in values) for key, values in (("mean", mean), ("std", std))}
-    metadata |= {key: _checksum(tensor) for key, tensor in tensors.items()}
-    return save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata)
-
-
-def _read_prepared(name: str, path: Path, train: bool) -> Dataset | None:
-    """The data set in a prepared file, or None where the file is missing, stale, foreign or damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != PREPARED_FORMAT or metadata.get("dataset") != name:
-                return None
-            test = _read_split(file, "test", metadata)
-            _, channels, height, width = test.images.shape
-            info = DataInfo(
-                name=name,
-                classes=SOURCES[name].classes,
-                shape=(channels, height, width),
-                mean=_numbers(metadata["mean"]),
-                std=_numbers(metadata["std"]),
-                digest=metadata["digest"],
-            )
-            nothing = Split(test.images[:0], test.labels[:0])
-            return Dataset(info, _read_split(file, "train", metadata) if train else nothing, test)
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return None
-
-
-def _read_split(file: safe_open, split: str, metadata: dict[str, str]) -> Split:
-    tensors = {}
-    for kind in ("images", "labels"):
-        key = f"{split}.{kind}"
-        tensors[kind] = file.get_tensor(key)
-        if _checksum(tensors[kind]) != metadata[key]:
-            raise ValueError(f"{key} does not match its checksum")
-    return Split(tensors["images"], tensors["labels"].long())
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
-def _checksum(tensor: Tensor) -> str:
-    return f"{zlib.crc32(tensor.contiguous().numpy().data):08x}"
+def _set_aside(dataset: Dataset, fraction: float) -> Dataset:
+    """The data set with a fraction of its training images as its validation part."""
+    labels = dataset.train.labels
+    count = count_below(fraction, labels, "validation-fraction", dataset.info.classes)
+    order = stratified_order(labels)
+    validation, train = divide(Split(dataset.train.images[order], labels[order]), count)
+    return replace(dataset, train=train, validation=validation)

@@ -22,6 +22,7 @@ from PIL import (
 )
 
 from kd_cli.config import KdError
+from kd_cli.data.images import MODES, to_shape
 from kd_cli.files import require_regular
 
 Pixels = NDArray[np.float32]
@@ -66,24 +67,17 @@ def read_page(source: Path | BinaryIO, name: str) -> Pixels:
         return _decode(source, name)
 
 
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-"""Pillow's modes by their number of channels."""
-
-
 def read_resized(source: Path | BinaryIO, name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Decode an image file: its first frame, upright, resized to ``shape``, (channels, height, width).
+    """Decode an image file as those of a data set are, see `to_shape`, into ``shape``, (channels, height, width).
 
     Raises:
         KdError: as `read_page`; or no image file has so many channels.
     """
-    channels, height, width = shape
-    if channels not in MODES:
-        raise KdError(f"cannot read {name} as an image of {channels} channels: no image file has so many")
+    if shape[0] not in MODES:
+        raise KdError(f"cannot read {name} as an image of {shape[0]} channels: no image file has so many")
     with _failures_named(source, name), Image.open(source, formats=FORMATS) as image:
         _require_modest(image, name)
-        upright = ImageOps.exif_transpose(image)
-        small: NDArray[np.uint8] = np.array(upright.convert(MODES[channels]).resize((width, height)))
-        return np.moveaxis(small.reshape(height, width, channels), -1, 0)
+        return to_shape(image, shape)
 
 
 @contextmanager
