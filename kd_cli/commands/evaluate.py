@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from kd_cli.commands.job import describe_model, heading, open_for_testing
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import DataConfig, Role, RunConfig
-from kd_cli.evaluation.quality import Disagreement, find_disagreements, measure_quality
+from kd_cli.evaluation.quality import find_disagreements, measure_quality
 from kd_cli.networks.classifier import compute_logits, count_parameters
 
 DISAGREEMENTS = 10
@@ -24,24 +22,23 @@ def evaluate(
         KdError: something is not there, or does not fit together.
     """
     dataset, checkpoints = open_for_testing(data, run, paths)
+    labels = dataset.test.labels
     logits = [compute_logits(each.classifier, dataset.test.images) for each in checkpoints]
     roles = [each.metadata.role for each in checkpoints]
     reference = logits[roles.index(Role.teacher)] if Role.teacher in roles else None
-
-    def disagreements(own: Tensor, role: Role) -> tuple[Disagreement, ...] | None:
-        if reference is None or role is not Role.student:
-            return None
-        return tuple(find_disagreements(own, reference, dataset.test.labels, DISAGREEMENTS))
-
-    models = [
-        EvaluatedModel(
-            **vars(describe_model(checkpoint)),
-            **vars(measure_quality(own, dataset.test.labels, reference)),
-            parameters=count_parameters(checkpoint.classifier),
-            disagreements=disagreements(own, checkpoint.metadata.role),
+    models = []
+    for checkpoint, role, own in zip(checkpoints, roles, logits, strict=True):
+        disagreements = None
+        if reference is not None and role is Role.student:
+            disagreements = tuple(find_disagreements(own, reference, labels, DISAGREEMENTS))
+        models.append(
+            EvaluatedModel(
+                **vars(describe_model(checkpoint)),
+                **vars(measure_quality(own, labels, reference)),
+                parameters=count_parameters(checkpoint.classifier),
+                disagreements=disagreements,
+            )
         )
-        for checkpoint, own in zip(checkpoints, logits, strict=True)
-    ]
     return EvaluationResult(
         **vars(heading(dataset)),
         test_images=len(dataset.test),

@@ -1,13 +1,15 @@
 """The grid of a comparison: methods x students x temperatures x alphas x seeds. Free of torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kd_cli.config import Config, ConfigError, KdError, option
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, find_method, layer_option, require_possible
 from kd_cli.networks.spec import Spec, parse_spec
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -29,27 +31,21 @@ class Grid:
     refused: tuple[tuple[Cell, str], ...]
 
 
-def _parts(text: str) -> list[str]:
-    """The parts of a comma-separated list, each one once."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+def _list_of(read: Callable[[str], Part]) -> Callable[[str], tuple[Part, ...]]:
+    """A reader of comma-separated lists, in which equal parts count once."""
+    return lambda text: tuple(dict.fromkeys(read(part.strip()) for part in text.split(",") if part.strip()))
 
 
-def _read_methods(text: str) -> tuple[str, ...]:
-    return tuple(MethodConfig(part).method for part in _parts(text))
+def _read_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is not a number") from error
 
 
-def _read_students(text: str) -> tuple[Spec, ...]:
-    return tuple(dict.fromkeys(parse_spec(part) for part in _parts(text)))
-
-
-def _read_numbers(text: str) -> tuple[float, ...]:
-    numbers = []
-    for part in _parts(text):
-        try:
-            numbers.append(float(part))
-        except ValueError as error:
-            raise ConfigError(f"{part!r} is not a number") from error
-    return tuple(dict.fromkeys(numbers))
+_read_methods = _list_of(lambda text: MethodConfig(text).method)
+_read_students = _list_of(parse_spec)
+_read_numbers = _list_of(_read_number)
 
 
 @dataclass(frozen=True)

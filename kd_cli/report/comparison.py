@@ -1,7 +1,7 @@
 """A comparison as a Rich table, as a CSV file and as a plot."""
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -74,44 +74,30 @@ def is_our_csv(path: Path) -> bool:
     return as_csv.has_header(path, CSV_FIRST, CSV_MEASURES[-1])
 
 
-def _show_accuracy(cell: CellResult) -> str:
-    deviation = cell.std["accuracy"]
-    return f"{cell.mean['accuracy']:.2%}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
-
-
-def _show_points(cell: CellResult) -> str:
-    if cell.difference is None:
-        return ""
-    mean = f"{100 * cell.difference.mean:+.2f}"
-    if cell.difference.interval is None:
-        return mean
-    low, high = (100 * end for end in cell.difference.interval)
-    return f"{mean} [{low:+.2f},{high:+.2f}]"  # no space in the interval: cells are folded at spaces
-
-
-def _show_p(cell: CellResult) -> str:
-    p_value = cell.difference.adjusted_p_value if cell.difference else None
-    if p_value is None:
-        return "-" if cell.difference else ""
-    return f"{p_value:.3f}" if p_value >= 0.001 else "<0.001"
-
-
-def _show_verdict(cell: CellResult) -> str:
-    return cell.difference.verdict if cell.difference else "(baseline)"
-
-
 POINTS, P_VALUE, VERDICT = f"Points over labels ({PERCENT})", "p (Holm)", "Verdict"
 
-COLUMNS: dict[str, Callable[[CellResult], str]] = {
-    "Accuracy": _show_accuracy,
-    "Errors": lambda cell: f"{cell.mean['error_count']:.1f}",
-    "ECE": lambda cell: f"{cell.mean['ece']:.4f}",
-    "Agreement": lambda cell: f"{cell.mean['agreement']:.2%}",
-    POINTS: _show_points,
-    P_VALUE: _show_p,
-    VERDICT: _show_verdict,
-}
-"""The columns after the student and its method, and what they show of a cell."""
+
+def _measures(cell: CellResult) -> dict[str, str]:
+    """What the columns after the student and its method show of a cell."""
+    deviation, difference = cell.std["accuracy"], cell.difference
+    points, p_value, verdict = "", "", "(baseline)"
+    if difference is not None:
+        points, p_value, verdict = f"{100 * difference.mean:+.2f}", "-", difference.verdict
+        if difference.interval is not None:
+            low, high = (100 * end for end in difference.interval)
+            points += f" [{low:+.2f},{high:+.2f}]"  # no space in the interval: cells are folded at spaces
+        if difference.adjusted_p_value is not None:
+            p_value = f"{difference.adjusted_p_value:.3f}" if difference.adjusted_p_value >= 0.001 else "<0.001"
+    return {
+        "Accuracy": f"{cell.mean['accuracy']:.2%}" + ("" if deviation is None else f" ± {100 * deviation:.2f}"),
+        "Errors": f"{cell.mean['error_count']:.1f}",
+        "ECE": f"{cell.mean['ece']:.4f}",
+        "Agreement": f"{cell.mean['agreement']:.2%}",
+        POINTS: points,
+        P_VALUE: p_value,
+        VERDICT: verdict,
+    }
+
 
 NARROWER = (
     *((POINTS, 14), (P_VALUE, 6), (VERDICT, 13)),
@@ -122,19 +108,17 @@ NARROWER = (
 
 
 def _table(result: ComparisonResult, widths: Mapping[str, int]) -> Table:
-    columns = [name for name in COLUMNS if widths.get(name) != 0]
-    table = new_table(comparison_title(result), result.device_name)
-    table.add_column("Student", no_wrap=True)
-    table.add_column("Trained with")
+    columns = [name for name in _measures(result.cells[0]) if widths.get(name) != 0]
+    table = new_table(comparison_title(result), result.device_name, "Student", "Trained with", left=2)
+    table.columns[0].no_wrap = True
     for name in columns:
         table.add_column(_fold(name, widths.get(name)), justify="left" if name == VERDICT else "right", no_wrap=True)
     for student, cells in groupby(result.cells, key=lambda cell: cell.student):
         for number, cell in enumerate(cells):
-            method = plain(_row_name(cell, result))
-            shown = [Text(_fold(COLUMNS[name](cell), widths.get(name))) for name in columns]
-            if cell.difference and cell.difference.verdict in STYLES:
-                shown[-1].stylize(STYLES[cell.difference.verdict])
-            table.add_row("" if number else plain(student), method, *shown)
+            measures = _measures(cell)
+            shown = [Text(_fold(measures[name], widths.get(name))) for name in columns]
+            shown[-1].stylize(STYLES.get(measures[VERDICT], ""))
+            table.add_row("" if number else plain(student), plain(_row_name(cell, result)), *shown)
         table.add_section()
     return table
 
@@ -187,21 +171,20 @@ def draw_comparison(result: ComparisonResult, cost: CostAxis = CostAxis.macs) ->
     # Methods stand side by side, or they would hide each other; but no nearer to another student than to their own.
     spread = min([span**0.12, *((b / a) ** 0.8 for a, b in pairwise(costs))])
     methods: dict[str, list[CellResult]] = {}
-    for cell in sorted(result.cells, key=lambda cell: _cost(cell, cost)):
+    for cell in result.cells:
         methods.setdefault(describe_method(cell.method, cell.options), []).append(cell)
-    order = list(dict.fromkeys(describe_method(cell.method, cell.options) for cell in result.cells))
-    for number, method in enumerate(order):
-        shift = spread ** ((number + 0.5) / len(order) - 0.5)
+    for number, (method, cells) in enumerate(methods.items()):
+        cells.sort(key=lambda cell: _cost(cell, cost))
+        shift = spread ** ((number + 0.5) / len(methods) - 0.5)
         axes.errorbar(
-            [_cost(cell, cost) * shift for cell in methods[method]],
-            [100 * cell.mean["accuracy"] for cell in methods[method]],
-            [100 * (cell.std["accuracy"] or 0) for cell in methods[method]],
+            [_cost(cell, cost) * shift for cell in cells],
+            [100 * cell.mean["accuracy"] for cell in cells],
+            [100 * (cell.std["accuracy"] or 0) for cell in cells],
             capsize=3,
             label=method,
             **line_style(number),
         )
-    axes.set_xscale("log")
-    axes.set_xlim(costs[0] / span**0.12, costs[-1] * span**0.12)
+    axes.set(xscale="log", xlim=(costs[0] / span**0.12, costs[-1] * span**0.12))
     axes.set_xticks(*_label_students(result.cells, cost, span))
     axes.minorticks_off()
     axes.set_xlabel(f"{COST_LABELS[cost]} of the student, logarithmic; methods side by side")
