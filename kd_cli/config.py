@@ -185,6 +185,18 @@ class TrainingConfig(Config):
         read=parse_augment,
     )
     seed: int = option(0, "Same seed, same machine: same weights.", short="-s", minimum=0, maximum=MAX_SEED)
+    patience: int | None = option(
+        None,
+        "Stop after N epochs without a better validation accuracy, and keep the best one (see --validation-fraction).",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    keep_best: bool = option(False, "Keep the epoch with the best validation accuracy rather than the last one.")
+
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether the validation images decide which epoch is kept."""
+        return self.keep_best or self.patience is not None
 
     def __post_init__(self) -> None:
         super().__post_init__()

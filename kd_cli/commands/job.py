@@ -180,6 +180,7 @@ def resolve_teacher(
             f"--seed {training.seed} --ensemble {ensemble}: use a smaller seed, the last one is too large"
         )
     dataset = open_dataset(data, device.select(run.device))
+    _require_validation(training, dataset)
     _require_memory(architecture, dataset.info)
     return Job(Role.teacher, architecture, FROM_LABELS, training, LabelConfig(), dataset)
 
@@ -199,6 +200,7 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
     where = device.select(config.run.device)
     given = tuple(load_network(path, where, config.run) for path in config.teachers.teachers)
     dataset = open_dataset(config.data, where, given)
+    _require_validation(config.training, dataset)
     teachers: tuple[Checkpoint, ...] = ()
     if needs_teacher or not config.method.is_baseline:
         teachers = given or find_teachers(config.run.models_dir, dataset, config.teachers.ensemble)
@@ -356,6 +358,14 @@ def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:
     if method.row.needs_labels and labels.train_fraction < 1 and labels.transfer is Transfer.all:
         raise ConfigError(
             f"{method.method} needs the label of every image: use --transfer labelled, or a method such as kd"
+        )
+
+
+def _require_validation(training: TrainingConfig, dataset: Dataset) -> None:
+    if training.chooses_epoch and dataset.validation is None:
+        flag = "--patience" if training.patience else "--keep-best"
+        raise ConfigError(
+            f"{flag} looks at validation images, and {dataset.info.name} has none: use --validation-fraction 0.1, too"
         )
 
 

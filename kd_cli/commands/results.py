@@ -28,8 +28,9 @@ class Result:
 class TrainedResult(Result):
     """What was trained, and how it went.
 
-    ``options`` are all that the run was told. ``train_seconds`` is the sum over the epochs: of training alone, without
-    tests and files.
+    ``accuracy`` is of the test set, ``history`` of the images that ``history_of`` names: "validation" where some are
+    set aside, else "test". ``options`` are all that the run was told. ``train_seconds`` is the sum over the epochs: of
+    training alone, without tests and files.
     """
 
     role: str
@@ -45,19 +46,22 @@ class TrainedResult(Result):
     error_count: int
     train_seconds: float
     history: tuple[EpochResult, ...]
+    history_of: str = field(default="test", kw_only=True)
 
 
 @dataclass(frozen=True)
 class TrainingResult(TrainedResult):
     """A network that was trained; ``method_options`` are those of its method alone.
 
-    ``teacher_outputs`` is how they came about: computed once, or live; None without a teacher. ``fault`` is why it is
+    ``teacher_outputs`` is how they came about: computed once, or live; None without a teacher. ``kept_epoch`` is
+    the one that the validation images chose; None where it is the last. ``fault`` is why it is
     no result, such as an accuracy no better than chance, and what to do; None if it is one.
     """
 
     method_options: dict[str, float | str]
     teachers: tuple[str, ...]
     teacher_outputs: str | None = None
+    kept_epoch: int | None = None
     fault: str | None = None
 
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_cli.commands.grid import Cell
 from kd_cli.commands.job import Job, StudentConfig, resolve_student, with_student
 from kd_cli.commands.results import RunMeasures
 from kd_cli.config import KdError
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits
-from kd_cli.evaluation.quality import measure_quality
+from kd_cli.evaluation.quality import measure_accuracy, measure_quality
 from kd_cli.networks.classifier import compute_logits
+from kd_cli.training.callbacks import ChooseEpoch, History
+from kd_cli.training.loop import Training, fit
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Worker:
         """
         job = with_student(self.job, run.cell.student, run.cell.method, run.seed)
         training = job.start(None if job.method.is_baseline else self._outputs_for(job))
-        seconds = math.fsum(training.run_epoch().seconds for _ in range(job.training.epochs))
+        seconds = self._train(training)
         quality = measure_quality(
             self._test_logits(training.network.eval()), job.dataset.test.labels, self.teacher_logits
         )
@@ -98,6 +100,19 @@ class Worker:
             ece=quality.ece,
             train_seconds=seconds,
         )
+
+    def _train(self, training: Training) -> float:
+        """Train to the end, or to the epoch that the validation images choose; the seconds that it took."""
+        config, validation = training.config, self.job.dataset.validation
+        if not config.chooses_epoch or validation is None:
+            return math.fsum(training.run_epoch().seconds for _ in range(config.epochs))
+
+        def test(network: nn.Module) -> tuple[float, int]:
+            return measure_accuracy(compute_logits(network.eval(), validation.images), validation.labels)
+
+        fit(training, (History(test), ChooseEpoch(config.patience)))
+        training.use_best()
+        return math.fsum(epoch.seconds for epoch in training.history)
 
     def _outputs_for(self, job: Job) -> TeacherOutputs:
         """The teachers' outputs; for another choice of labelled images with each seed, if only some have labels."""

@@ -58,13 +58,14 @@ def _describe_ensemble(job: Job, members: Sequence[FinishedRun]) -> EnsembleResu
     logits = compute_logits(lambda pixels: average_logits(classifiers, pixels, 1.0), test.images)
     accuracy, errors = measure_accuracy(logits, test.labels)
     results = [member.result for member in members]
+    together = zip(*(each.history for each in results), strict=False)  # patience may end some earlier than others
     shared = {field.name: getattr(results[0], field.name) for field in fields(TrainedResult)}
     own = {
         "parameters": sum(each.parameters for each in results),
         "accuracy": accuracy,
         "error_count": errors,
         "train_seconds": math.fsum(each.train_seconds for each in results),
-        "history": tuple(_mean_epoch(epochs) for epochs in zip(*(each.history for each in results), strict=True)),
+        "history": tuple(_mean_epoch(epochs) for epochs in together),
     }
     return EnsembleResult(**shared | own, ensemble=len(results), members=tuple(results))
 

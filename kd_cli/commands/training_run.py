@@ -12,13 +12,13 @@ from torch import nn
 from kd_cli.commands.job import Job, heading
 from kd_cli.commands.results import TrainingResult
 from kd_cli.config import ConfigError, KdError, OutputConfig, RunStoppedError, TrainingConfig
-from kd_cli.data.dataset import Dataset
+from kd_cli.data.dataset import Split
 from kd_cli.distillation.objective import describe_outputs
 from kd_cli.evaluation.quality import chance_accuracy, measure_accuracy
 from kd_cli.files import require_output
 from kd_cli.networks.checkpoint import Membership, Metadata, is_checkpoint, load_checkpoint, save_checkpoint
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
-from kd_cli.training.callbacks import History, ProgressBar
+from kd_cli.training.callbacks import ChooseEpoch, History, ProgressBar
 from kd_cli.training.loop import Callback, DivergedError, Training, fit
 from kd_cli.training.resume import SUFFIX, ResumeState, is_state
 
@@ -68,10 +68,11 @@ def run_job(
         state.restore(training)
     elif state.path.exists():
         log.warning("starting anew: %s of an interrupted run is replaced (--resume would go on from it)", state.path)
-    testing = History(lambda network: _test(network, job.dataset))
+    watched = job.dataset.validation or job.dataset.test
+    choosing = (ChooseEpoch(job.training.patience),) if job.training.chooses_epoch else ()
     watching = callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)
     try:
-        fit(training, (testing, state, *watching))
+        fit(training, (History(lambda network: _test(network, watched)), *choosing, state, *watching))
     except KeyboardInterrupt as error:
         raise RunStoppedError(f"stopped; {_kept(state, job, ensemble)}") from error
     except DivergedError as error:
@@ -79,17 +80,22 @@ def run_job(
         raise KdError(f"{error}; {_after_divergence(state, job, ensemble)}") from error
     classifier = training.network
     assert isinstance(classifier, Classifier)
-    last = training.history[-1]
     options = job.options()
     if len(training.history) < job.training.epochs:
         options["stopped_after"] = len(training.history)
+    accuracy, errors = training.history[-1].accuracy, training.history[-1].error_count
+    if training.best is not None:
+        training.use_best()
+        options["kept_epoch"] = training.best.number
+    if watched is not job.dataset.test:
+        accuracy, errors = _test(classifier, job.dataset.test)
     metadata = Metadata(
         role=job.role,
         architecture=str(job.architecture),
         data=job.dataset.info,
         method=job.method.method,
         seed=job.training.seed,
-        accuracy=last.accuracy,
+        accuracy=accuracy,
         options=options,
         ensemble=ensemble,
     )
@@ -118,17 +124,19 @@ def run_job(
         options=options,
         checkpoint=str(path),
         test_images=len(job.dataset.test),
-        accuracy=last.accuracy,
-        error_count=last.error_count,
+        accuracy=accuracy,
+        error_count=errors,
         fault=fault,
         train_seconds=math.fsum(epoch.seconds for epoch in training.history),
         history=tuple(training.history),
+        history_of="test" if watched is job.dataset.test else "validation",
+        kept_epoch=training.best.number if training.best else None,
     )
     return FinishedRun(result, classifier, state)
 
 
-def _test(network: nn.Module, dataset: Dataset) -> tuple[float, int]:
-    return measure_accuracy(compute_logits(network.eval(), dataset.test.images), dataset.test.labels)
+def _test(network: nn.Module, split: Split) -> tuple[float, int]:
+    return measure_accuracy(compute_logits(network.eval(), split.images), split.labels)
 
 
 def require_checkpoint_output(job: Job, path: Path, force: bool) -> None:
@@ -159,10 +167,10 @@ def _save(path: Path, classifier: Classifier, metadata: Metadata, kept: str) -> 
 
 def _find_fault(training: Training, job: Job) -> str | None:
     """Why a network that was trained is no result, and what to do; None if it is one."""
-    last = training.history[-1]
+    last = training.history[training.best.number - 1 if training.best else -1]
     if training.first_loss is not None and last.loss > MOST_LOSS_RISE * abs(training.first_loss):
         return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}: use {_smaller_lr(job)}"
-    if last.accuracy <= chance_accuracy(job.dataset.test.labels):
+    if last.accuracy <= chance_accuracy((job.dataset.validation or job.dataset.test).labels):
         advice = _smaller_lr(job) if job.training.lr > TrainingConfig().lr else "a larger --lr or more --epochs"
         return f"the network is no better than chance (accuracy {last.accuracy:.2%}): use {advice}"
     return None

@@ -32,11 +32,13 @@ def print_training(result: TrainingResult | EnsembleResult) -> None:
 
 
 def _print_run(console: Console, result: TrainingResult) -> None:
-    columns = ("Epoch", "Training loss", "Test accuracy", "Seconds")
+    columns = ("Epoch", "Training loss", f"{result.history_of.capitalize()} accuracy", "Seconds")
     table = new_table(training_title(result), f"{result.device_name}, {describe_run(result)}", *columns, left=0)
     for epoch in result.history:
         table.add_row(str(epoch.epoch), f"{epoch.loss:.4f}", f"{epoch.accuracy:.2%}", f"{epoch.seconds:.1f}")
     print_table(console, table)
+    if result.kept_epoch:
+        print_line(console, f"Kept epoch {result.kept_epoch}, the best on the validation images.")
     print_line(console, _score(result))
     for teacher in result.teachers:
         print_line(console, f"Teacher: {teacher}")
@@ -58,7 +60,8 @@ def draw_training(result: TrainingResult | EnsembleResult) -> "Figure":
         loss.plot(epochs, [epoch.loss for epoch in member.history], label=f"seed {member.seed}", **style)
         accuracy.plot(epochs, [100 * epoch.accuracy for epoch in member.history], **style)
     loss.set_ylabel(f"Training loss:\n{LOSSES.get(result.method, f'that of {result.method} (no unit)')}")
-    accuracy.set_ylabel(f"Test accuracy (%)\nof {result.test_images:,} images")
+    images = f"{result.test_images:,} images" if result.history_of == "test" else "images set aside"
+    accuracy.set_ylabel(f"{result.history_of.capitalize()} accuracy (%)\nof {images}")
     for axes in (loss, accuracy):
         axes.set_xlabel("Epoch (passes over the training images)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

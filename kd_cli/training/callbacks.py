@@ -46,7 +46,7 @@ class History(Callback):
     It comes first among a run's callbacks, so that the others can read it.
 
     Args:
-        test: network -> (accuracy, errors) on the test set.
+        test: network -> (accuracy, errors) on the validation images, or on the test set where there are none.
     """
 
     def __init__(self, test: Callable[[nn.Module], tuple[float, int]]) -> None:
@@ -56,3 +56,31 @@ class History(Callback):
         """Test the network."""
         accuracy, errors = self.test(training.network)
         training.history.append(EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds))
+
+
+class ChooseEpoch(Callback):
+    """Notes the epoch with the best accuracy, the first of equals, and stops a run that no longer becomes better.
+
+    It comes after `History`, which must look at validation images, and before what keeps the run's state.
+
+    Args:
+        patience: epochs in a row without a better one, after which to stop; None: never.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+
+    def on_fit_begin(self, training: Training) -> None:
+        """Stop a run that goes on from where it was stopped."""
+        self._stop_if_done(training)
+
+    def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
+        """Compare the epoch with the best one so far."""
+        accuracies = [each.accuracy for each in training.history]
+        if training.best is None or accuracies[-1] > accuracies[training.best.number - 1]:
+            training.note_best()
+        self._stop_if_done(training)
+
+    def _stop_if_done(self, training: Training) -> None:
+        if self.patience and training.best and training.epochs_done - training.best.number >= self.patience:
+            training.stop_requested = True

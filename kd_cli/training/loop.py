@@ -44,13 +44,24 @@ class Epoch:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """An epoch: its mean training loss, accuracy and errors on the test set after it, seconds of training."""
+    """An epoch: its mean training loss, seconds of training, and accuracy and errors after it.
+
+    They are of the validation images where some are set aside, else of the test set.
+    """
 
     epoch: int
     loss: float
     accuracy: float
     error_count: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """The number, from 1, of the epoch with the best accuracy so far, and a copy of the network's weights after it."""
+
+    number: int
+    weights: dict[str, Tensor]
 
 
 class Callback:
@@ -91,6 +102,7 @@ class Training:
         self.step_in_epoch = 0
         self.first_loss: float | None = None
         self.history: list[EpochResult] = []
+        self.best: BestEpoch | None = None
         self.stop_requested = False
         self.macs_per_step = config.batch_size * (getattr(network, "known_macs", None) or device.MACS_WORTH_SHARING)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
@@ -146,6 +158,16 @@ class Training:
             self.first_loss = tally.first_loss
         return progress
 
+    def note_best(self) -> None:
+        """Take the epoch that is done for the best one."""
+        weights = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.best = BestEpoch(self.epochs_done, weights)
+
+    def use_best(self) -> None:
+        """Go back to the weights of the best epoch, if one was noted."""
+        if self.best is not None:
+            self.network.load_state_dict(self.best.weights)
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next epoch depends on."""
         return {
@@ -155,10 +177,14 @@ class Training:
             "batches": self.batches.state_dict(),
             "epochs_done": self.epochs_done,
             "first_loss": self.first_loss,
+            "best": None if self.best is None else vars(self.best),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken; the run then ends with the same weights, to the bit."""
+        if state["best"] is not None:
+            self.best = BestEpoch(**state["best"])
+            self.use_best()  # finds out whether they fit, before the run needs them
         self.network.load_state_dict(state["network"])
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])

@@ -30,7 +30,7 @@ from kd_cli.training.loop import EpochResult
 
 Changed = TypeVar("Changed")
 
-WHERE = {"dataset": "some-data", "device": "cpu", "device_name": "cpu (1 thread)"}
+WHERE: dict[str, Any] = {"dataset": "some-data", "device": "cpu", "device_name": "cpu (1 thread)"}
 CLASSES = ("cat", "dog", "owl")
 CONFUSION = ((8, 2, 0), (1, 9, 0), (0, 3, 7))
 

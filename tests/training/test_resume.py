@@ -82,6 +82,8 @@ def diverge_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
         *((TEACHER, epoch) for epoch in (1, 2, 4)),
         ((*TEACHER, "--augment", "shift"), 3),
         ((*TEACHER, "--augment", "warp"), 3),
+        ((*TEACHER, "--validation-fraction", "0.2", "--keep-best", "--schedule", "constant", "--lr", "0.05"), 4),
+        ((*TEACHER, "--validation-fraction", "0.2", "--patience", "1", "--lr", "0.02", "--ensemble", "2"), 3),
         ((*TEACHER, "--schedule", "constant"), 3),
         ((*TEACHER, "--schedule", "cosine"), 3),
         ((*TEACHER, "--ensemble", "2"), 3),
