@@ -18,6 +18,7 @@ import typer
 
 from kd_cli import __version__
 from kd_cli.commands.grid import ComparisonConfig
+from kd_cli.commands.listing import ImagesConfig
 from kd_cli.config import (
     ConfigError,
     DataConfig,
@@ -32,6 +33,7 @@ from kd_cli.config import (
     TrainingConfig,
 )
 from kd_cli.distillation.methods import MethodConfig
+from kd_cli.networks.spec import SPEC_HELP, parse_spec
 from kd_cli.options import (
     STDOUT,
     ComparisonReportConfig,
@@ -53,6 +55,8 @@ CheckpointsArgument = Annotated[
     list[Path] | None, typer.Argument(metavar="[CHECKPOINT]...", help="Default: the data set's teacher and student.")
 ]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
 # Plain help: drawing it with Rich doubles the time that `kd --help` takes.
 app = typer.Typer(
     name="kd",
@@ -62,6 +66,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+listing = typer.Typer(help="What there is to choose from: methods, networks, data sets, layers.", rich_markup_mode=None)
+app.add_typer(listing, name="list")
 
 
 @app.callback(invoke_without_command=True)
@@ -268,6 +274,53 @@ def serve_app(
     raise KeyboardInterrupt  # the server ends when it is interrupted, and only then
 
 
+@listing.callback(invoke_without_command=True)
+def _list(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@listing.command("methods")
+def list_methods(json: JsonOption = False) -> None:
+    """Methods: papers, what they read, options."""
+    from kd_cli.commands.listing import list_methods
+    from kd_cli.report.listing import print_methods
+
+    _show(list_methods(), print_methods, json)
+
+
+@listing.command("networks")
+def list_networks(json: JsonOption = False) -> None:
+    """Networks: how they are named."""
+    from kd_cli.commands.listing import list_networks
+    from kd_cli.report.listing import print_networks
+
+    _show(list_networks(), print_networks, json)
+
+
+@listing.command("datasets")
+def list_datasets(json: JsonOption = False) -> None:
+    """Data sets: names, classes, shapes."""
+    from kd_cli.commands.listing import list_datasets
+    from kd_cli.report.listing import print_datasets
+
+    _show(list_datasets(), print_datasets, json)
+
+
+@listing.command("layers")
+@with_options
+def list_layers(
+    architecture: Annotated[str, typer.Argument(metavar="SPEC", help=SPEC_HELP)],
+    images: ImagesConfig,
+    json: JsonOption = False,
+) -> None:
+    """Layers of a network: names and shapes."""
+    from kd_cli.commands.listing import list_layers
+    from kd_cli.report.listing import print_layers
+
+    _show(list_layers(parse_spec(architecture), images), print_layers, json)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; what a command expects to go wrong becomes one line on stderr and an exit code.
 
@@ -329,6 +382,8 @@ def _prepare_logging() -> None:
 
 def _command_of(arguments: list[str]) -> str:
     known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
+    if arguments[:1] == ["list"]:
+        return "kd list"
     return f"kd {arguments[0]}" if arguments and arguments[0] in known else "kd"
 
 

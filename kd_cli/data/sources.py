@@ -1,16 +1,14 @@
-"""The data sets that have a name, and how each is made."""
+"""The data sets that have a name, and how each is made. Free of torch, until one is made."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from kd_cli.data.download import fetch
-
-Tensors = dict[str, Tensor]
+Tensors = dict[str, "Tensor"]
 """``train.images`` and ``test.images``, uint8 (N, C, H, W); ``train.labels`` and ``test.labels``, uint8 (N,)."""
 
 DIGITS = tuple("0123456789")
@@ -24,11 +22,13 @@ class Source:
         folder: what its folder is called.
         classes: the names of its classes.
         make: (folder of its archives, empty scratch folder) -> its tensors. Raises `KdError`.
+        shape: (channels, height, width) of its images.
     """
 
     folder: str
     classes: tuple[str, ...]
     make: Callable[[Path, Path], Tensors]
+    shape: tuple[int, int, int] = (1, 28, 28)
 
 
 def _make_digits(archives: Path, scratch: Path) -> Tensors:
@@ -36,8 +36,10 @@ def _make_digits(archives: Path, scratch: Path) -> Tensors:
 
     A fixed, stratified split: 1,297 images to train on, 500 to test on.
     """
+    import torch
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
+    from torch.nn import functional as F
 
     images, labels = load_digits(return_X_y=True)
     pixels = torch.from_numpy(images).float().view(-1, 1, 8, 8) / 16
@@ -54,7 +56,12 @@ def _make_digits(archives: Path, scratch: Path) -> Tensors:
 
 
 def _from_torchvision(name: str, classes: tuple[str, ...]) -> Source:
-    return Source(name, classes, lambda archives, scratch: fetch(name, archives, scratch))
+    def make(archives: Path, scratch: Path) -> Tensors:
+        from kd_cli.data.download import fetch
+
+        return fetch(name, archives, scratch)
+
+    return Source(name, classes, make)
 
 
 SOURCES: dict[str, Source] = {

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from kd_cli.commands.results import Model
 from kd_cli.distillation.methods import describe_options
 from kd_cli.terminal import open_stdout, printable
+
+if TYPE_CHECKING:  # to import them is to import torch
+    from kd_cli.commands.results import Model
 
 PIPE_WIDTH = 120
 """Columns that a table may take in a file or a pipe, where nothing says how many there are."""
@@ -21,7 +23,7 @@ PIPE_WIDTH = 120
 UNLIMITED = 10_000
 """More columns than any table takes."""
 
-ShownModel = TypeVar("ShownModel", bound=Model)
+ShownModel = TypeVar("ShownModel", bound="Model")
 
 
 def open_console() -> Console:
@@ -75,7 +77,7 @@ def measure(console: Console, table: Table) -> Measurement:
     return Measurement.get(console, unlimited, table)
 
 
-def print_checkpoints(console: Console, models: Sequence[Model]) -> None:
+def print_checkpoints(console: Console, models: "Sequence[Model]") -> None:
     """The files that a table speaks of."""
     for role, model in zip(number_roles(models), models, strict=True):
         origin = " (ships with kd)" if model.shipped else ""
@@ -89,7 +91,7 @@ def print_line(console: Console, text: str) -> None:
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def number_roles(models: Sequence[Model]) -> list[str]:
+def number_roles(models: "Sequence[Model]") -> list[str]:
     """What tables call networks: Teacher, Student; or Student 1, Student 2 where a role is there more than once."""
     total, so_far = Counter(model.role for model in models), Counter[str]()
     names = []
@@ -99,7 +101,7 @@ def number_roles(models: Sequence[Model]) -> list[str]:
     return names
 
 
-def name_of(model: Model) -> str:
+def name_of(model: "Model") -> str:
     """A network's role and architecture."""
     return f"{model.role.capitalize()} {model.architecture}"
 
