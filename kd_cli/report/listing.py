@@ -8,55 +8,57 @@ from kd_cli.report.tables import counted, new_table, open_console, plain, print_
 def print_methods(result: MethodList) -> None:
     """A row for each method."""
     console = open_console()
-    table = new_table("Methods of distillation: --method NAME")
-    for column in ("Method", "Paper", "Equation", "Reads", "Options and defaults"):
-        table.add_column(column, no_wrap=column == "Method")
+    table = new_table(
+        "Methods of distillation: --method NAME",
+        "T is --temperature. Methods that read penultimate features or maps also take --student-layer and "
+        "--teacher-layer; see kd list layers.",
+        *("Method", "Paper", "Equation", "Reads", "Options and defaults"),
+        left=5,
+    )
     for method in result.methods:
         cells = (method.name, method.paper, method.equation, method.reads, describe_options(method.options))
         table.add_row(*map(plain, cells))
     print_table(console, table)
-    print_line(
-        console,
-        "T is --temperature. Methods that read penultimate features or maps also take --student-layer and "
-        "--teacher-layer; see kd list layers.",
-    )
 
 
 def print_networks(result: NetworkList) -> None:
     """A row for each kind of network."""
     console = open_console()
-    table = new_table("Networks: --arch, --student and --teacher-arch SPEC")
-    for column in ("SPEC", "Examples", "What it is"):
-        table.add_column(column)
+    table = new_table(
+        "Networks: --arch, --student and --teacher-arch SPEC",
+        "kd list layers SPEC shows the layers of one.",
+        *("SPEC", "Examples", "What it is"),
+        left=3,
+    )
     for family in result.networks:
         known = f" ({counted(family.count, 'name')} installed)" if family.count else ""
         table.add_row(*map(plain, (family.spec, ", ".join(family.examples), f"{family.description}{known}")))
     print_table(console, table)
-    print_line(console, "kd list layers SPEC shows the layers of one.")
 
 
 def print_datasets(result: DatasetList) -> None:
     """A row for each data set."""
     console = open_console()
-    table = new_table("Data sets: --dataset NAME")
-    for column in ("Data set", "Classes", "Shape", "Their names"):
-        table.add_column(column, justify="right" if column == "Classes" else "left", no_wrap=column == "Data set")
-    for each in result.datasets:
-        table.add_row(*map(plain, (each.name, str(len(each.classes)), as_text(each.shape), _shorten(each.classes))))
-    print_table(console, table)
-    print_line(
-        console,
+    table = new_table(
+        "Data sets: --dataset NAME",
         "Your own images: --dataset FOLDER, with train/CLASS/* and test/CLASS/* in it, or CLASS/*, which is split.",
+        *("Data set", "Classes", "", "Shape"),
+        left=2,
     )
+    for each in result.datasets:
+        table.add_row(*map(plain, (each.name, _shorten(each.classes), str(len(each.classes)), as_text(each.shape))))
+    print_table(console, table)
 
 
 def print_layers(result: LayerList) -> None:
     """A row for each layer, and where methods read the network unless told otherwise."""
     console = open_console()
-    images = f"Images of shape {as_text(result.image_shape)}, {result.classes:,} classes. N is the number of images."
-    table = new_table(f"Layers of {result.architecture}", images)
-    for column in ("Layer", "Type", "Output", "Read by default"):
-        table.add_column(column, no_wrap=column == "Layer")
+    table = new_table(
+        f"Layers of {result.architecture}",
+        f"Images of shape {as_text(result.image_shape)}, {result.classes:,} classes. N is the number of images.",
+        *("Layer", "Type", "Output", "Read by default"),
+        left=4,
+    )
     for layer in result.layers:
         shape = "no single tensor" if layer.shape is None else as_text(("N", *layer.shape))
         read = [f"maps: {layer.name}"] if layer.name == result.maps else []
