@@ -98,7 +98,7 @@ def train_teacher(
         _require_apart(shown.plot, *(member_path(output.output, n) for n in range(1, network.ensemble + 1)))
     plots.require_ready(shown.plot, shown.force)
     keep_freed_memory()
-    result = train_teacher(network.arch, data, training, run, output, network.ensemble, shown.force)
+    result = train_teacher(network.arch, data, training, run, output, network.ensemble, shown.force, network.init)
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)
 
@@ -112,7 +112,7 @@ def distill(
     labels: LabelConfig,
     data: DataConfig,
     training: TrainingConfig,
-    run: RunConfig,
+    run: DeviceConfig,
     output: OutputConfig,
     shown: ReportConfig,
 ) -> None:
@@ -129,7 +129,8 @@ def distill(
     _require_apart(shown.plot, output.output)
     plots.require_ready(shown.plot, shown.force, teachers.teachers)
     keep_freed_memory()
-    result = distill(StudentConfig(network.student, method, teachers, labels, data, training, run), output, shown.force)
+    config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init)
+    result = distill(config, output, shown.force)
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)
 
@@ -142,7 +143,7 @@ def compare(
     labels: LabelConfig,
     data: DataConfig,
     training: TrainingConfig,
-    run: RunConfig,
+    run: DeviceConfig,
     shown: ReportConfig,
     table: ComparisonReportConfig,
 ) -> None:

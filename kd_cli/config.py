@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ DEFAULT_VIEWS = 8
 
 AUGMENTATIONS = ("shift", "warp", "flip-crop", "resized-crop")
 """What ``--augment`` accepts, in the order in which several are applied; `data.augmentation` says what each does."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the channels red, green and blue, as torchvision's and most published weights expect."""
 
 
 class KdError(Exception):
@@ -249,17 +253,42 @@ class ModelsConfig(Config):
 
 @dataclass(frozen=True)
 class DeviceConfig(ModelsConfig):
-    """Where checkpoints are kept, and where a command computes."""
+    """Where checkpoints are kept, where a command computes, and whose code it may run."""
 
     device: DeviceName = option(DeviceName.auto, "Where to compute.")
+    trust: tuple[str, ...] = option(
+        (),
+        "Your network's file or module, so that checkpoints of it are read; may be repeated; KD_TRUST, too.",
+        metavar="FILE.py|MODULE",
+    )
+
+
+def _read_channels(named: tuple[float, ...], text: str) -> tuple[float, ...]:
+    """A number for each channel, or one for all."""
+    if text == "imagenet":
+        return named
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no number for each channel: use e.g. 0.485,0.456,0.406, or imagenet") from error
+
+
+_CHANNELS = {"metavar": "X,..."}
+_MEAN = {"read": partial(_read_channels, IMAGENET_MEAN), **_CHANNELS}
+_STD = {"read": partial(_read_channels, IMAGENET_STD), "above": 0, **_CHANNELS}
 
 
 @dataclass(frozen=True)
 class RunConfig(DeviceConfig):
-    """Where checkpoints are kept and used, and how they are read."""
+    """Where checkpoints are kept and used, and how plain state dicts, which do not describe themselves, are read."""
 
-    mean: float | None = option(None, "Mean of the training pixels (0 to 1) of plain state dicts. Default: MNIST's.")
-    std: float | None = option(None, "Their standard deviation. Default: MNIST's.", above=0)
+    arch: str | None = option(None, "Architecture of plain state dicts. Default: told from the layers.", metavar="SPEC")
+    mean: tuple[float, ...] | None = option(
+        None,
+        "Mean of the pixels (0 to 1) they were trained on, by channel; or imagenet. Default: the data's.",
+        **_MEAN,
+    )
+    std: tuple[float, ...] | None = option(None, "Their standard deviation, likewise.", **_STD)
 
 
 _CACHE_DIR = "Where teachers' outputs are kept for later commands. Default: the system's place for such files."
@@ -282,6 +311,15 @@ class TeacherConfig(Config):
         flag="teacher",
         metavar="PATH",
     )
+    teacher_arch: str | None = option(
+        None, "Architecture of a teacher that is a plain state dict. Default: told from its layers.", metavar="SPEC"
+    )
+    teacher_mean: tuple[float, ...] | None = option(
+        None,
+        "Mean of the pixels (0 to 1) it was trained on, by channel; or imagenet. Default: the data's.",
+        **_MEAN,
+    )
+    teacher_std: tuple[float, ...] | None = option(None, "Their standard deviation, likewise.", **_STD)
     ensemble: int = option(1, "Members to use of the ensemble that train-teacher saved.", minimum=1, maximum=1_000)
     views: int | None = option(
         None,
@@ -298,6 +336,8 @@ class TeacherConfig(Config):
         super().__post_init__()
         if self.teachers and self.ensemble > 1:
             raise ConfigError("give --teacher or --ensemble, not both")
+        if self.teacher_arch and not self.teachers:
+            raise ConfigError("--teacher-arch says what the file of --teacher is: give both")
 
 
 @dataclass(frozen=True)

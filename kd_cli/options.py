@@ -25,11 +25,15 @@ STDOUT = Path("-")
 """Stands for standard output where a file is asked for."""
 
 
+_INIT = "Start from these weights (fine-tuning): a checkpoint, or a plain state dict."
+
+
 @dataclass(frozen=True)
 class TeacherNetworkConfig(Config):
     """What ``kd train-teacher`` trains."""
 
     arch: Spec = option(Spec("cnn", (32,)), SPEC_HELP, read=parse_spec, metavar="SPEC")
+    init: Path | None = option(None, _INIT, metavar="FILE")
     ensemble: int = option(1, "Teachers to train, with seeds that follow each other.", minimum=1, maximum=1_000)
 
 
@@ -38,6 +42,7 @@ class StudentNetworkConfig(Config):
     """What ``kd distill`` trains."""
 
     student: Spec = option(Spec("mlp", (128,)), SPEC_HELP, read=parse_spec, metavar="SPEC")
+    init: Path | None = option(None, _INIT, metavar="FILE")
 
 
 @dataclass(frozen=True)

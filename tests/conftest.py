@@ -18,8 +18,9 @@ from kd_cli.cli import main
 from kd_cli.config import DataConfig, Role
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.prepared import load
-from kd_cli.networks.checkpoint import Metadata, shipped_models_dir
+from kd_cli.networks.checkpoint import shipped_models_dir
 from kd_cli.networks.classifier import Classifier, build_classifier
+from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.spec import parse_spec
 
 DATA_DIR = Path(os.environ.get("KD_DATA_DIR", "data")).absolute()

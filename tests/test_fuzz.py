@@ -17,7 +17,8 @@ from kd_cli.data import download
 from kd_cli.digits.mnist_format import Image28, read_source
 from kd_cli.evaluation import cost
 from kd_cli.networks.build import build_network
-from kd_cli.networks.checkpoint import Checkpoint, Metadata, load_checkpoint, save_checkpoint
+from kd_cli.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine
 from tests.mutations import mutated

@@ -136,9 +136,7 @@ def for_testing() -> tuple[Dataset, dict[Role, Checkpoint]]:
             "them. Their numbers are not comparable with MNIST's."
         )
     networks = find_pair(name)
-    for network in networks.values():
-        require_fit(network, dataset.info)
-    return dataset, networks
+    return dataset, {role: require_fit(network, dataset.info) for role, network in networks.items()}
 
 
 def for_testing_with_choice() -> tuple[Dataset, dict[Role, Checkpoint]]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from kd_cli.config import Role
 from kd_cli.digits.mnist_format import Image28
-from kd_cli.networks.checkpoint import Metadata
+from kd_cli.networks.metadata import Metadata
 
 
 @dataclass(frozen=True)

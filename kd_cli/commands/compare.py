@@ -15,10 +15,10 @@ from kd_cli.commands.run_store import RunStore
 from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker, share_outputs
 from kd_cli.config import (
     DataConfig,
+    DeviceConfig,
     DeviceName,
     KdError,
     LabelConfig,
-    RunConfig,
     RunStoppedError,
     TeacherConfig,
     TrainingConfig,
@@ -41,7 +41,7 @@ def compare(
     labels: LabelConfig = LabelConfig(),
     data: DataConfig = DataConfig(),
     training: TrainingConfig = TrainingConfig(),
-    run: RunConfig = RunConfig(),
+    run: DeviceConfig = DeviceConfig(),
     make_executor: MakeExecutor = local_executor,
 ) -> ComparisonResult:
     """Carry out the whole grid, but for runs that are done already, and compare each cell with its baseline.

@@ -38,9 +38,19 @@ from kd_cli.distillation.objective import build_objective
 from kd_cli.distillation.output_cache import OutputCache
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, describe_teachers
 from kd_cli.networks.build import build_network
-from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, find_checkpoint, load_checkpoint
+from kd_cli.networks.checkpoint import (
+    Checkpoint,
+    Reading,
+    checkpoint_path,
+    compute_digest,
+    find_checkpoint,
+    load_checkpoint,
+    require_readable,
+)
 from kd_cli.networks.classifier import build_classifier, count_parameters
-from kd_cli.networks.spec import Spec
+from kd_cli.networks.initial import InitialWeights, read_initial
+from kd_cli.networks.spec import Spec, parse_spec
+from kd_cli.networks.zoo import source_digest
 from kd_cli.training import device, memory
 from kd_cli.training.loop import Training
 
@@ -69,7 +79,8 @@ class StudentConfig:
     labels: LabelConfig = LabelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
-    run: RunConfig = RunConfig()
+    run: DeviceConfig = DeviceConfig()
+    init: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,7 @@ class Job:
     teachers: tuple[Checkpoint, ...] = ()
     views: int | None = None
     cache_dir: Path | None = None
+    initial: InitialWeights | None = None
 
     @cached_property
     def teacher_views(self) -> int:
@@ -101,6 +113,11 @@ class Job:
                 student = build_classifier(self.architecture, self.dataset.info)
             views = DEFAULT_VIEWS if teacher > max(CHEAP_MACS, STEP_PASSES * student.macs) else 0
         return min(views, self.training.epochs)
+
+    @property
+    def source(self) -> str | None:
+        """The digest of the code of a user's network."""
+        return source_digest(self.architecture.source) if self.architecture.is_own else None
 
     def choose_images(self) -> Split:
         """The training images, with the labels that may be used."""
@@ -131,7 +148,10 @@ class Job:
         device.make_repeatable()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spawn_seeds(config.seed).initialisation)
-            network = build_classifier(self.architecture, self.dataset.info).to(self.dataset.device)
+            network = build_classifier(self.architecture, self.dataset.info)
+        if self.initial:
+            self.initial.load_into(network.network, self.architecture, self.dataset.info.classes)
+        network.to(self.dataset.device)
         objective = build_objective(self.method, outputs, network, config.seed)
         batches = BatchSource(images, config.batch_size, config.seed, config.augment, self.teacher_views)
         return Training(network, objective, batches, config)
@@ -145,6 +165,8 @@ class Job:
             options["teacher_views"] = self.teacher_views
         if self.teachers:
             options["teachers"] = [str(teacher.path) for teacher in self.teachers]
+        if self.initial:
+            options["init"] = str(self.initial.path)
         return options
 
     def identity(self) -> dict[str, Any]:
@@ -161,13 +183,20 @@ class Job:
             "data": self.dataset.info.digest,
             "validation": len(self.dataset.validation or ()),  # which images these are is fixed
             "teachers": [teacher.digest for teacher in self.teachers],
+            "init": self.initial and self.initial.digest,
+            "source": self.source,
             "device": self.dataset.device.type,
             "versions": VERSIONS,
         }
 
 
 def resolve_teacher(
-    architecture: Spec, data: DataConfig, training: TrainingConfig, run: DeviceConfig, ensemble: int = 1
+    architecture: Spec,
+    data: DataConfig,
+    training: TrainingConfig,
+    run: DeviceConfig,
+    ensemble: int = 1,
+    init: Path | None = None,
 ) -> Job:
     """The job of a teacher, or of the first of an ensemble, whose members' seeds follow each other.
 
@@ -179,10 +208,12 @@ def resolve_teacher(
         raise ConfigError(
             f"--seed {training.seed} --ensemble {ensemble}: use a smaller seed, the last one is too large"
         )
+    initial = read_initial(init) if init else None
     dataset = open_dataset(data, device.select(run.device))
     _require_validation(training, dataset)
-    _require_memory(architecture, dataset.info)
-    return Job(Role.teacher, architecture, FROM_LABELS, training, LabelConfig(), dataset)
+    job = Job(Role.teacher, architecture, FROM_LABELS, training, LabelConfig(), dataset, initial=initial)
+    _require_buildable(job)
+    return job
 
 
 def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
@@ -198,17 +229,16 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
     """
     require_possible(config.method, config.architecture)  # before anything slow
     where = device.select(config.run.device)
-    given = tuple(load_network(path, where, config.run) for path in config.teachers.teachers)
-    dataset = open_dataset(config.data, where, given)
+    initial = read_initial(config.init) if config.init else None
+    dataset, given = _open_with(config.data, where, config.teachers.teachers, _reading_of_teachers(config))
     _require_validation(config.training, dataset)
     teachers: tuple[Checkpoint, ...] = ()
     if needs_teacher or not config.method.is_baseline:
-        teachers = given or find_teachers(config.run.models_dir, dataset, config.teachers.ensemble)
-    for teacher in teachers:
-        require_fit(teacher, dataset.info)
+        found = given or find_teachers(config.run, dataset, config.teachers.ensemble)
+        teachers = tuple(require_fit(teacher, dataset.info, named=bool(given)) for teacher in found)
     job = Job(
         *(Role.student, config.architecture, config.method, config.training, config.labels, dataset, teachers),
-        *(config.teachers.views, config.teachers.cache_dir),
+        *(config.teachers.views, config.teachers.cache_dir, initial),
     )
     return with_student(job, config.architecture, config.method, config.training.seed)
 
@@ -221,8 +251,9 @@ def with_student(job: Job, architecture: Spec, method: MethodConfig, seed: int) 
     """
     require_possible(method, architecture, [teacher.metadata.architecture for teacher in job.teachers])
     _require_labels(method, job.labels)
-    _require_memory(architecture, job.dataset.info)
-    return replace(job, architecture=architecture, method=method, training=replace(job.training, seed=seed))
+    job = replace(job, architecture=architecture, method=method, training=replace(job.training, seed=seed))
+    _require_buildable(job)
+    return job
 
 
 def open_dataset(
@@ -244,58 +275,108 @@ def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) ->
     Raises:
         KdError: one of them is not there, or they do not fit together.
     """
-    where = device.select(run.device)
-    checkpoints = [load_network(path, where, run) for path in paths]
-    dataset = open_dataset(data, where, checkpoints, train=False)
+    where, reading = device.select(run.device), _reading_of(run)
+    dataset, checkpoints = _open_with(data, where, paths, reading, train=False)
     if not checkpoints:
         require_models(run, dataset.info.name)
         found = [find_checkpoint(run.models_dir, dataset.info.name, role) for role in Role]
-        checkpoints = [load_network(path, where, run) for path in found]
-    for checkpoint in checkpoints:
-        require_fit(checkpoint, dataset.info)
-    return dataset, checkpoints
+        checkpoints = tuple(load_checkpoint(path, where, reading) for path in found)
+    return dataset, [require_fit(checkpoint, dataset.info) for checkpoint in checkpoints]
 
 
 def load_network(path: Path, where: torch.device, run: RunConfig) -> Checkpoint:
-    """A checkpoint, read as the options say.
+    """A checkpoint, read as the options of a command say that trains nothing.
 
     Raises:
-        KdError: it is not there, or damaged.
+        KdError: it is not there, damaged, or not trusted.
     """
-    return load_checkpoint(path, where, run.mean, run.std)
+    return load_checkpoint(path, where, _reading_of(run))
 
 
-def require_fit(checkpoint: Checkpoint, data: DataInfo) -> None:
-    """Refuse to use a network on images other than those it was trained on.
+def _reading_of(run: RunConfig) -> Reading:
+    spec = parse_spec(run.arch) if run.arch else None
+    return Reading(spec, None, run.mean, run.std, _trusted(run, spec))
+
+
+def _reading_of_teachers(config: StudentConfig) -> Reading:
+    about = config.teachers
+    spec = parse_spec(about.teacher_arch) if about.teacher_arch else None
+    trust = _trusted(config.run, spec, config.architecture)
+    return Reading(spec, None, about.teacher_mean, about.teacher_std, trust, prefix="--teacher-")
+
+
+def _trusted(run: DeviceConfig, *specs: Spec | None) -> tuple[str, ...]:
+    """What the command line trusts: by --trust, or because it names the network itself."""
+    return (*run.trust, *(spec.source for spec in specs if spec and spec.is_own))
+
+
+def _open_with(
+    data: DataConfig, where: torch.device, paths: Sequence[Path], reading: Reading, train: bool = True
+) -> tuple[Dataset, tuple[Checkpoint, ...]]:
+    """A data set, and checkpoints. One that was named says what plain state dicts were trained on."""
+    if data.dataset == "auto" and paths:
+        checkpoints = tuple(load_checkpoint(path, where, reading) for path in paths)
+        return open_dataset(data, where, checkpoints, train), checkpoints
+    for path in paths:
+        require_readable(path)  # before a data set is fetched
+    dataset = open_dataset(data, where, train=train)
+    reading = replace(reading, data=dataset.info)
+    return dataset, tuple(load_checkpoint(path, where, reading) for path in paths)
+
+
+def require_fit(checkpoint: Checkpoint, data: DataInfo, named: bool = False) -> Checkpoint:
+    """A network for images like those that it was trained on; its classes in the order of the data's.
+
+    Args:
+        checkpoint: the network.
+        data: the images.
+        named: whether the user chose the network for these images, so that they may be of another data set.
 
     Folders of the same classes go together, with a notice where their images differ.
 
     Raises:
-        KdError: another data set, another number of classes, or images of another shape.
+        KdError: images of another shape, other classes, or, where neither is a user's own, another data set.
     """
-    own = checkpoint.metadata.data
-    of_folders = not {own.name, data.name} & set(SOURCES)
-    if own.name != data.name and not (of_folders and own.classes == data.classes):
+    own, path = checkpoint.metadata.data, checkpoint.path
+    of_folders = not {own.name, data.name} & SOURCES.keys()
+    if own.name != data.name and not named and {own.name, data.name} <= SOURCES.keys():
         raise KdError(
-            f"{checkpoint.path} was trained on {own.name}, not on {data.name}: "
-            f"use --dataset {own.name}, or another checkpoint"
+            f"{path} was trained on {own.name}, not on {data.name}: use --dataset {own.name}, or another checkpoint"
         )
     if len(own.classes) != len(data.classes):
         raise KdError(
-            f"{checkpoint.path} tells {len(own.classes)} classes apart, but {data.name} has "
-            f"{len(data.classes)}: use another checkpoint"
+            f"{path} tells {len(own.classes)} classes apart, but {data.name} has {len(data.classes)}: "
+            "use another checkpoint"
         )
     if own.shape != data.shape:
         resize = f"--image-size {own.shape[1]}, or " if of_folders and own.shape[1] == own.shape[2] else ""
+        raise KdError(f"{path} takes images of shape {own.shape}, not {data.shape}: use {resize}another checkpoint")
+    if sorted(own.classes) != sorted(data.classes):
         raise KdError(
-            f"{checkpoint.path} takes images of shape {own.shape}, not {data.shape}: use {resize}another checkpoint"
+            f"{path} tells apart {_few(own.classes)}, but {data.name} has {_few(data.classes)}: use another checkpoint"
         )
     if of_folders and own.digest != data.digest:
         log.warning(
             "%s was trained on other images of these classes, or another part of them: "
             "it may know some of the test images",
-            checkpoint.path,
+            path,
         )
+    elif own.name != data.name:
+        log.warning("%s was trained on %s, and is used on %s", path, own.name, data.name)
+    if own.classes == data.classes:
+        return checkpoint
+    order = tuple(map(own.classes.index, data.classes))
+    return replace(
+        checkpoint,
+        classifier=checkpoint.classifier.reorder(order),
+        metadata=replace(checkpoint.metadata, data=replace(own, classes=data.classes)),
+        digest=compute_digest({"checkpoint": checkpoint.digest, "order": order}, {}),
+    )
+
+
+def _few(classes: Sequence[str], most: int = 10) -> str:
+    more = len(classes) - most
+    return ", ".join(classes[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def require_models(config: ModelsConfig, dataset: str) -> None:
@@ -310,21 +391,23 @@ def require_models(config: ModelsConfig, dataset: str) -> None:
     raise KdError(f"no teacher or student for {dataset} in {folder}: check --models-dir, or leave it out")
 
 
-def find_teachers(models_dir: Path, dataset: Dataset, ensemble: int) -> tuple[Checkpoint, ...]:
+def find_teachers(run: DeviceConfig, dataset: Dataset, ensemble: int) -> tuple[Checkpoint, ...]:
     """The data set's teacher, or as many members of its ensemble as asked for.
 
     Raises:
         KdError: one of them is not there, or they are not of one ensemble.
     """
+    models_dir, reading = run.models_dir, Reading(trust=run.trust)
     if ensemble == 1:
-        return (load_checkpoint(find_checkpoint(models_dir, dataset.info.name, Role.teacher), dataset.device),)
+        path = find_checkpoint(models_dir, dataset.info.name, Role.teacher)
+        return (load_checkpoint(path, dataset.device, reading),)
     first = checkpoint_path(models_dir, dataset.info.name, Role.teacher)
     paths = [member_path(first, number) for number in range(1, ensemble + 1)]
     retrain = f"run kd train-teacher --ensemble {ensemble} first"
     for path in paths:
         if not path.exists():
             raise KdError(f"no teacher {path}: {retrain}")
-    teachers = tuple(load_checkpoint(path, dataset.device) for path in paths)
+    teachers = tuple(load_checkpoint(path, dataset.device, reading) for path in paths)
     head = teachers[0].metadata.ensemble
     for number, teacher in enumerate(teachers, start=1):
         if head is None or teacher.metadata.ensemble != replace(head, number=number):
@@ -369,9 +452,13 @@ def _require_validation(training: TrainingConfig, dataset: Dataset) -> None:
         )
 
 
-def _require_memory(architecture: Spec, data: DataInfo) -> None:
-    # Not a classifier: its division, on this device, would import torch's compiler, which takes a second. Others'
-    # networks may not be made without memory, and are tried here, before anything slow.
-    with torch.device("meta") if architecture.is_reference else contextlib.nullcontext():
-        parameters = count_parameters(build_network(architecture, data.shape, len(data.classes)))
-    memory.require_memory(BYTES_PER_PARAMETER * parameters, f"training {architecture} ({parameters:,} parameters)")
+def _require_buildable(job: Job) -> None:
+    """Find out before anything slow whether the network can be made, with the weights that it starts from."""
+    spec, info = job.architecture, job.dataset.info
+    # Not a classifier: its division, on "meta", would import torch's compiler, which takes a second.
+    with torch.device("meta") if spec.is_reference else contextlib.nullcontext():
+        network = build_network(spec, info.shape, len(info.classes))
+    parameters = count_parameters(network)
+    memory.require_memory(BYTES_PER_PARAMETER * parameters, f"training {spec} ({parameters:,} parameters)")
+    if job.initial:
+        job.initial.find_head(network, spec, info.classes)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 
 from kd_cli.commands.job import Job, member_path, resolve_teacher
 from kd_cli.commands.results import EnsembleResult, TrainedResult, TrainingResult
@@ -12,8 +13,9 @@ from kd_cli.commands.training_run import FinishedRun, require_checkpoint_output,
 from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig
 from kd_cli.distillation.teacher_outputs import average_logits
 from kd_cli.evaluation.quality import measure_accuracy
-from kd_cli.networks.checkpoint import Membership, checkpoint_path
+from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.networks.classifier import compute_logits
+from kd_cli.networks.metadata import Membership
 from kd_cli.networks.spec import Spec
 from kd_cli.training.loop import EpochResult
 
@@ -26,13 +28,14 @@ def train_teacher(
     output: OutputConfig = OutputConfig(),
     ensemble: int = 1,
     force: bool = False,
+    init: Path | None = None,
 ) -> TrainingResult | EnsembleResult:
     """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
 
     Raises:
         KdError: something is not there, does not fit, or cannot be written; or the run diverged or was stopped.
     """
-    job = resolve_teacher(architecture, data, training, run, ensemble)
+    job = resolve_teacher(architecture, data, training, run, ensemble, init)
     path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
     if ensemble == 1:
         finished = run_job(job, path, output, force)

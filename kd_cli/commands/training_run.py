@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from kd_cli.commands.job import Job, heading
@@ -16,8 +15,9 @@ from kd_cli.data.dataset import Split
 from kd_cli.distillation.objective import describe_outputs
 from kd_cli.evaluation.quality import chance_accuracy, measure_accuracy
 from kd_cli.files import require_output
-from kd_cli.networks.checkpoint import Membership, Metadata, is_checkpoint, load_checkpoint, save_checkpoint
+from kd_cli.networks.checkpoint import is_checkpoint, read_own_weights, save_checkpoint
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
+from kd_cli.networks.metadata import Membership, Metadata
 from kd_cli.training.callbacks import ChooseEpoch, History, ProgressBar
 from kd_cli.training.loop import Callback, DivergedError, Training, fit
 from kd_cli.training.resume import SUFFIX, ResumeState, is_state
@@ -98,6 +98,7 @@ def run_job(
         accuracy=accuracy,
         options=options,
         ensemble=ensemble,
+        source=job.source,
     )
     fault = _find_fault(training, job)
     if fault is not None and not force:
@@ -148,7 +149,7 @@ def require_checkpoint_output(job: Job, path: Path, force: bool) -> None:
     """
     if path.suffix == SUFFIX:
         raise ConfigError(f"--output {path}: {SUFFIX} files are states of interrupted runs; choose another name")
-    inputs = [teacher.path for teacher in job.teachers]
+    inputs = [teacher.path for teacher in job.teachers] + ([job.initial.path] if job.initial else [])
     require_output(path, is_checkpoint, inputs, force)
     require_output(_rejected_path(path), is_checkpoint, inputs, force)
 
@@ -179,7 +180,7 @@ def _find_fault(training: Training, job: Job) -> str | None:
 def _name_checkpoint(path: Path) -> str:
     """What is in a checkpoint that is about to be replaced."""
     try:
-        metadata = load_checkpoint(path, torch.device("cpu")).metadata
+        metadata = read_own_weights(path)[0]
     except KdError:
         return "a damaged checkpoint"
     return f"the {metadata.role.value} {metadata.architecture} on {metadata.data.name} ({metadata.accuracy:.2%})"

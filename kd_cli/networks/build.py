@@ -1,6 +1,9 @@
 """How an architecture spec becomes a network."""
 
-from torch import nn
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
 
 from kd_cli.networks.reference import IMAGE_SHAPE, StudentNet, TeacherNet
 from kd_cli.networks.resnet import ResNet
@@ -27,3 +30,28 @@ def build_network(spec: Spec, shape: tuple[int, int, int] = IMAGE_SHAPE, classes
     from kd_cli.networks.zoo import build_foreign  # torchvision takes its time
 
     return build_foreign(spec, shape, classes)
+
+
+def build_empty(spec: Spec, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A network that shows what weights it takes; it has memory for them only where a user's own code made it.
+
+    Raises:
+        ConfigError: as `build_network`.
+    """
+    if spec.is_own:
+        return build_network(spec, shape, classes)
+    with torch.device("meta"):
+        return build_network(spec, shape, classes)
+
+
+def fill(
+    network: nn.Module, spec: Spec, shape: tuple[int, int, int], classes: int, weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """The network that `build_empty` made, with weights that fit it."""
+    if spec.is_reference:
+        network.load_state_dict(weights, assign=True)
+        return network
+    if not spec.is_own:  # libraries' networks have constants that no state dict keeps
+        network = build_network(spec, shape, classes)
+    network.load_state_dict(weights)
+    return network

@@ -4,9 +4,9 @@ import hashlib
 import json
 import logging
 import math
-import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +15,61 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kd_cli import __version__
-from kd_cli.config import ConfigError, KdError, Role
+from kd_cli.config import IMAGENET_MEAN, IMAGENET_STD, ConfigError, KdError, Role
 from kd_cli.data.dataset import DataInfo
 from kd_cli.data.sources import DIGITS
 from kd_cli.files import require_regular, write_atomically
-from kd_cli.networks.build import build_network
+from kd_cli.networks.build import build_empty, fill
 from kd_cli.networks.classifier import Classifier
+from kd_cli.networks.metadata import Metadata, parse_metadata
 from kd_cli.networks.reference import IMAGE_SHAPE
 from kd_cli.networks.spec import Spec, parse_spec
-from kd_cli.networks.state_dicts import is_state_dict, read_state_dict
+from kd_cli.networks.state_dicts import (
+    convert,
+    count_classes,
+    describe_misfit,
+    is_torch_file,
+    layout_of,
+    read_layout,
+    read_weights,
+    recognise,
+)
+from kd_cli.networks.trust import require_trusted
+from kd_cli.networks.zoo import source_digest
 
 log = logging.getLogger(__name__)
 
 METADATA_KEY = "kd"
 DIGEST_KEY = "sha256"
-MAX_CLASSES = 1_000
+MAX_CLASSES = 100_000
 
 NOT_AS_EXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What it raises to use values of a file that anybody may have written."""
 
 ASSUMED_DATA = DataInfo("mnist", DIGITS, IMAGE_SHAPE, (0.1307,), (0.3081,), digest="")
-"""What a plain state dict, which says nothing of its data, is taken to have been trained on."""
+"""What a plain state dict is taken to have been trained on where nothing else is known."""
 
 
 @dataclass(frozen=True)
-class Membership:
-    """A teacher's place in an ensemble; members of one ensemble, and no others, share the identifier."""
+class Reading:
+    """What a user says of files that do not say it themselves.
 
-    identifier: str
-    number: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a checkpoint says of itself: what the network takes, and how it came about.
-
-    ``assumed`` is whether the file does not say it, so that the program does.
+    Attributes:
+        architecture: of plain state dicts; None where it is to be told from their layers.
+        data: what they were trained on.
+        mean: of each channel of the pixels that they were trained on, on a scale where white is 1; one may stand for
+            all. Default: the data's.
+        std: their standard deviations, likewise.
+        trust: the files and modules of users' networks that may be run.
+        prefix: of the options that say so.
     """
 
-    role: Role
-    architecture: str
-    data: DataInfo
-    method: str
-    seed: int
-    accuracy: float
-    options: dict[str, Any]
-    ensemble: Membership | None = None
-    assumed: bool = False
-    versions: dict[str, str] = field(
-        default_factory=lambda: {"kd": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    )
+    architecture: Spec | None = None
+    data: DataInfo | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    trust: tuple[str, ...] = ()
+    prefix: str = "--"
 
 
 @dataclass(frozen=True)
@@ -117,42 +120,57 @@ def save_checkpoint(path: Path, network: nn.Module, metadata: Metadata) -> None:
     Raises:
         KdError: the file cannot be written.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Copies: safetensors takes no tensors that share their memory, as tied weights do.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     description = asdict(metadata)
     sealed = json.dumps(description | {DIGEST_KEY: compute_digest(description, tensors)})
     # One entry only: safetensors writes several in random order, and the same run shall write the same bytes.
     write_atomically(path, save(tensors, {METADATA_KEY: sealed}))
 
 
-def load_checkpoint(
-    path: Path, device: torch.device, mean: float | None = None, std: float | None = None
-) -> Checkpoint:
+def load_checkpoint(path: Path, device: torch.device, reading: Reading = Reading()) -> Checkpoint:
     """Read a classifier. Nothing in the file is executed, and its shapes are checked before memory is given out.
 
-    The content decides what the file is, not its name: safetensors of this program, or a plain state dict.
-
-    Args:
-        path: the file.
-        device: where to compute.
-        mean: of the training pixels, from 0 to 1, for a plain state dict, which does not say; else MNIST's.
-        std: their standard deviation, likewise.
+    The content decides what the file is, not its name: a checkpoint of this program, or a plain state dict.
 
     Raises:
-        KdError: the file is missing, damaged, or not a checkpoint of this program; or its weights are not all finite.
+        KdError: the file is missing, damaged, or not a network that this program can build; it is a user's network that
+            is not trusted; or its weights are not all finite.
     """
-    require_regular(path)
-    try:
-        network, metadata, digest = _read_plain(path, mean, std) if is_state_dict(path) else _read_own(path)
-    except FileNotFoundError as error:
-        raise KdError(
-            f"no checkpoint {path}: check the path, or train one with kd train-teacher or kd distill"
-        ) from error
-    except OSError as error:
-        raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+    with _readable(path):
+        network, metadata, digest = (_read_plain if is_plain(path) else _read_own)(path, reading)
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise KdError(f"{path} holds weights that are not finite numbers: train it again")
     classifier = Classifier(network, metadata.data.mean, metadata.data.std, metadata.data.shape)
     return Checkpoint(classifier.to(device).eval(), metadata, path, digest)
+
+
+def require_readable(path: Path) -> None:
+    """Refuse a checkpoint that is not there, before anything slow.
+
+    Raises:
+        KdError: as `load_checkpoint`.
+    """
+    with _readable(path), open(path, "rb"):
+        pass
+
+
+def read_own_weights(path: Path) -> tuple[Metadata, dict[str, Tensor], str]:
+    """What a checkpoint of this program says, its weights, and its digest; its network is not built.
+
+    Raises:
+        KdError: the file is missing, damaged or no checkpoint.
+    """
+    with _readable(path), _not_damaged(path), safe_open(path, framework="pt") as file:
+        description = json.loads((file.metadata() or {})[METADATA_KEY])
+        digest = str(description.pop(DIGEST_KEY))
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if digest != compute_digest(description, weights):
+            raise ValueError("changed since it was written")
+        return parse_metadata(description), weights, digest
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -164,61 +182,72 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
+def is_plain(path: Path) -> bool:
+    """Whether a file is a state dict of another program, as far as its beginning tells.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if is_torch_file(path):
+        return True
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY not in (file.metadata() or {})
+    except SafetensorError:
+        return False
+
+
 def compute_digest(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """A SHA-256 of all that a checkpoint says, so that a file that was changed is not taken for the one written."""
     digest = hashlib.sha256(json.dumps(description).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].numpy().data)
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _read_own(path: Path) -> tuple[nn.Module, Metadata, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {})[METADATA_KEY])
-            written_digest = description.pop(DIGEST_KEY)
-            metadata = _parse_metadata(_upgrade(description))
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            spec = parse_spec(metadata.architecture)
-            if not spec.is_reference:
-                raise KdError(f"{path} holds {spec}: this program does not read such checkpoints yet")
-            network = _empty(path, spec, metadata.data.shape, len(metadata.data.classes))
-            _require_shapes(path, network, {name: tuple(each.get_shape()) for name, each in slices.items()})
-            if any(each.get_dtype() != "F32" for each in slices.values()):
-                raise KdError(f"{path} does not hold 32-bit floating-point weights: train it again")
-            weights = {name: file.get_tensor(name) for name in slices}
-        if written_digest != compute_digest(description, weights):
-            raise ValueError("changed since it was written")
-    except (SafetensorError, ConfigError, *NOT_AS_EXPECTED) as error:
-        raise KdError(
-            f"{path} is damaged or no kd checkpoint: use a file that kd train-teacher or kd distill wrote"
-        ) from error
-    network.load_state_dict(weights, assign=True)
-    return network, metadata, written_digest
+def _read_own(path: Path, reading: Reading) -> tuple[nn.Module, Metadata, str]:
+    with _not_damaged(path), safe_open(path, framework="pt") as file:
+        metadata = parse_metadata(json.loads((file.metadata() or {})[METADATA_KEY]))
+        spec = parse_spec(metadata.architecture)
+    spec = require_trusted(path, spec, reading.trust)
+    shape, classes = metadata.data.shape, _require_count(path, len(metadata.data.classes))
+    network = build_empty(spec, shape, classes)
+    if read_layout(path) != layout_of(network):
+        raise KdError(f"{path} is not the network that its description says: train it again")
+    metadata, weights, digest = read_own_weights(path)
+    if spec.is_own and metadata.source != source_digest(spec.source):
+        log.warning("%s has changed since %s was trained: it may compute something else now", spec.source, path)
+    return fill(network, spec, shape, classes, weights), metadata, digest
 
 
-def _read_plain(path: Path, mean: float | None, std: float | None) -> tuple[nn.Module, Metadata, str]:
-    spec, classes, weights = read_state_dict(path)
-    network = _empty(path, spec, IMAGE_SHAPE, classes)
-    _require_shapes(path, network, {name: tuple(tensor.shape) for name, tensor in weights.items()})
-    network.load_state_dict(weights, assign=True)
+def _read_plain(path: Path, reading: Reading) -> tuple[nn.Module, Metadata, str]:
+    found, data = read_layout(path), reading.data or ASSUMED_DATA
+    if reading.architecture is None:
+        spec, classes = recognise(path, found, f"{reading.prefix}arch")
+    else:
+        spec = reading.architecture
+        classes = len(data.classes) if reading.data else count_classes(found)
+    network = build_empty(spec, data.shape, _require_count(path, classes))
+    expected = layout_of(network)
+    if misfit := describe_misfit(expected, found):
+        raise KdError(f"{path} is not {spec} for {classes} classes of {data.shape} images: {misfit}")
+    weights = convert(read_weights(path), expected)
+    std = IMAGENET_STD if reading.std is None and reading.mean == IMAGENET_MEAN else reading.std
+    if classes != len(data.classes):
+        data = replace(data, classes=tuple(map(str, range(classes))))
     data = replace(
-        ASSUMED_DATA,
-        classes=tuple(map(str, range(classes))),
-        mean=ASSUMED_DATA.mean if mean is None else (mean,),
-        std=ASSUMED_DATA.std if std is None else (std,),
+        data,
+        mean=_for_each_channel(reading.mean, data.mean, f"{reading.prefix}mean"),
+        std=_for_each_channel(std, data.std, f"{reading.prefix}std"),
     )
     log.warning(
-        "%s does not say what it was trained on: assumed %s, pixels with mean %g and standard deviation %g "
-        "(--mean and --std say otherwise)",
-        path,
-        data.name,
-        *data.mean,
-        *data.std,
+        "%s does not say what it was trained on: assumed %s, pixels with mean %s and standard deviation %s "
+        "(%smean and %sstd say otherwise)",
+        *(path, data.name, _join(data.mean), _join(data.std), reading.prefix, reading.prefix),
     )
     metadata = Metadata(
-        role=Role.teacher if spec.family == "cnn" else Role.student,
+        role=Role.student if spec.family == "mlp" else Role.teacher,
         architecture=str(spec),
         data=data,
         method="unknown",
@@ -228,73 +257,45 @@ def _read_plain(path: Path, mean: float | None, std: float | None) -> tuple[nn.M
         assumed=True,
         versions={},
     )
-    return network, metadata, compute_digest({"architecture": str(spec)}, weights)
+    described = {"architecture": str(spec), "mean": data.mean, "std": data.std, "classes": data.classes}
+    return fill(network, spec, data.shape, classes, weights), metadata, compute_digest(described, weights)
 
 
-def _empty(path: Path, spec: Spec, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network of a spec with shapes but without memory."""
+def _for_each_channel(given: tuple[float, ...] | None, default: tuple[float, ...], flag: str) -> tuple[float, ...]:
+    values = default if given is None else given * len(default) if len(given) == 1 else given
+    if len(values) != len(default):
+        raise ConfigError(f"{flag} {_join(values)}: the images have {len(default)} channels; give as many numbers")
+    return values
+
+
+def _join(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+def _require_count(path: Path, classes: int) -> int:
     if not 2 <= classes <= MAX_CLASSES:
         raise KdError(f"{path} tells {classes} classes apart: use a network for 2 to {MAX_CLASSES:,}")
-    with torch.device("meta"):
-        return build_network(spec, shape, classes)
+    return classes
 
 
-def _require_shapes(path: Path, network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
-    if shapes != {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}:
-        raise KdError(f"{path} is not the network that its description says: train it again")
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    require_regular(path)
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise KdError(
+            f"no checkpoint {path}: check the path, or train one with kd train-teacher or kd distill"
+        ) from error
+    except OSError as error:
+        raise KdError(f"cannot read {path}: {error.strerror or error}; check the path") from error
 
 
-def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:
-    """The description of a checkpoint of kd 0.1, which had the data in pieces, in today's form."""
-    if "data" in raw:
-        return raw
-    normalisation = raw["normalisation"]
-    data = {
-        "name": raw["dataset"],
-        "classes": raw["classes"],
-        "shape": [1, *raw["input_size"]],
-        "mean": [normalisation["mean"]],
-        "std": [normalisation["std"]],
-        "digest": "",
-    }
-    return raw | {"data": data, "ensemble": None}
-
-
-def _parse_metadata(raw: dict[str, Any]) -> Metadata:
-    """Metadata from a file that anybody may have written.
-
-    Raises:
-        KeyError, TypeError, ValueError: something is missing or of the wrong kind.
-    """
-    ensemble = raw["ensemble"]
-    return Metadata(
-        role=Role(raw["role"]),
-        architecture=str(raw["architecture"]),
-        data=_parse_data(raw["data"]),
-        method=str(raw["method"]),
-        seed=int(raw["seed"]),
-        accuracy=float(raw["accuracy"]),
-        options=dict(raw["options"]),
-        ensemble=None
-        if ensemble is None
-        else Membership(str(ensemble["identifier"]), int(ensemble["number"]), int(ensemble["size"])),
-        versions=dict(raw["versions"]),
-    )
-
-
-def _parse_data(raw: dict[str, Any]) -> DataInfo:
-    data = DataInfo(
-        name=str(raw["name"]),
-        classes=tuple(str(name) for name in raw["classes"]),
-        shape=tuple(int(size) for size in raw["shape"]),  # type: ignore[arg-type]
-        mean=tuple(float(value) for value in raw["mean"]),
-        std=tuple(float(value) for value in raw["std"]),
-        digest=str(raw["digest"]),
-    )
-    if data.shape != IMAGE_SHAPE:
-        raise ValueError("a shape that no network here takes")
-    if not len(data.mean) == len(data.std) == data.shape[0]:
-        raise ValueError("a normalisation for another number of channels")
-    if not all(abs(mean) < 1e3 and 1e-6 < std < 1e3 for mean, std in zip(data.mean, data.std, strict=True)):
-        raise ValueError("an impossible normalisation")
-    return data
+@contextmanager
+def _not_damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, ConfigError, *NOT_AS_EXPECTED) as error:
+        raise KdError(
+            f"{path} is damaged or no kd checkpoint: use a file that kd train-teacher or kd distill wrote"
+        ) from error

@@ -66,6 +66,12 @@ class Classifier(nn.Module):
         self._counted_macs = count_macs(self, torch.zeros(1, *self.shape, device=self.mean.device))
         return self._counted_macs
 
+    def reorder(self, order: tuple[int, ...]) -> "Classifier":
+        """The same classifier for data that count the classes in another order; ``order`` as above."""
+        mean, std = (tuple(each.flatten().tolist()) for each in (self.mean, 1 / self.inverse_std))
+        made = Classifier(self.network, mean, std, self.shape, order).to(self.mean.device)
+        return made.train(self.training)
+
     def forward_features(self, pixels: Tensor) -> dict[str, Tensor]:
         """The network's features by the names of its layers, in their order; the last ones are the logits."""
         features: dict[str, Tensor] = self.network.forward_features(self._normalise(pixels))  # type: ignore[operator]

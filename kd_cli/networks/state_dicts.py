@@ -1,26 +1,44 @@
-"""Plain state dicts of the reference networks, as ``torch.save`` writes them, read without running any code.
+"""Plain state dicts, as people publish them, read without running any code: of ``torch.save``, or safetensors.
 
-They say nothing of themselves, so the architecture is told from the shapes and MNIST is assumed.
+They say nothing of themselves, so the user says what they are; cnn-N and mlp-N are told from their layers.
 """
 
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from kd_cli.config import KdError
 from kd_cli.networks.spec import MAX_LAYER_SIZE, Spec
 
-MAX_BYTES = 2**30
-"""A file larger than this is no network for 28x28 images."""
+MAX_BYTES = 2**34
+"""A larger file is no image classifier: 4 billion values."""
 
 BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
 """Of a file that ``torch.save`` wrote: a ZIP archive today, a pickled number before 2020. All four bytes count, since a
 safetensors file begins with the length of its header, which may look like the first two."""
 
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Under which names training programs keep the weights beside other things."""
 
-def is_state_dict(path: Path) -> bool:
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+
+UNCOUNTED = "num_batches_tracked"
+"""A counter that batch normalisation gained later, and that evaluation does not read."""
+
+NAMED = 3
+"""How many names an error gives."""
+
+Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
+"""Shape and type of each tensor by its name."""
+
+
+def is_torch_file(path: Path) -> bool:
     """Whether ``torch.save`` wrote a file, by how it begins.
 
     Raises:
@@ -30,43 +48,130 @@ def is_state_dict(path: Path) -> bool:
         return file.read(4) in BEGINNINGS
 
 
-def read_state_dict(path: Path) -> tuple[Spec, int, dict[str, Tensor]]:
-    """The architecture, the number of classes, and the weights in a state dict.
+def layout_of(network: nn.Module) -> Layout:
+    """What the weights of a network look like."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in network.state_dict().items()}
+
+
+def read_layout(path: Path) -> Layout:
+    """What the weights in a file look like; no memory is given out for them.
 
     Raises:
-        KdError: the file is no state dict of tensors, holds anything that would have to be executed, or its layers are
-            not those of ``cnn-N`` or ``mlp-N[-M...]``.
+        KdError: as `read_weights`.
         OSError: it cannot be opened.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise KdError(f"{path} is larger than any network that kd reads: use a state dict of cnn-N or mlp-N")
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in _read(path, "meta").items()}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file, on the CPU wherever they were saved, by their names without wrappers.
+
+    Raises:
+        KdError: it is damaged, or holds anything but tensors by name.
+        OSError: it cannot be opened.
+    """
+    return _read(path, "cpu")
+
+
+def recognise(path: Path, layout: Layout, flag: str) -> tuple[Spec, int]:
+    """The architecture and the classes of a ``cnn-N`` or ``mlp-N``; the caller checks that everything fits.
+
+    Raises:
+        KdError: the layers are others; names the option that says whose.
+    """
+    shapes = {name: shape for name, (shape, _) in layout.items()}
     try:
+        if "conv1.weight" in shapes:
+            spec, classes = Spec("cnn", shapes["conv1.weight"][:1]), shapes["fc2.bias"][0]
+        else:
+            layers = sorted((name for name in shapes if name.endswith(".weight")), key=lambda name: int(name[2:-7]))
+            spec, classes = Spec("mlp", tuple(shapes[name][0] for name in layers[:-1])), shapes[layers[-1]][0]
+        if not spec.sizes or not all(1 <= size <= MAX_LAYER_SIZE for size in spec.sizes):
+            raise ValueError("impossible sizes")
+    except (LookupError, ValueError) as error:
+        raise KdError(f"{path} does not look like cnn-N or mlp-N: say what it is with {flag} SPEC") from error
+    return spec, classes
+
+
+def count_classes(layout: Layout) -> int:
+    """How many classes the last layer tells apart, as far as a state dict shows."""
+    sizes = [shape[0] for shape, _ in layout.values() if shape]
+    return sizes[-1] if sizes else 0
+
+
+def describe_misfit(expected: Layout, found: Layout) -> str | None:
+    """Why weights do not fit a network: a few of the names that are missing, unexpected or of another shape."""
+    missing = [name for name in expected if name not in found and not name.endswith(UNCOUNTED)]
+    unexpected = [name for name in found if name not in expected]
+    different = [
+        f"{name} is {found[name][0]}, not {shape}"
+        for name, (shape, dtype) in expected.items()
+        if name in found and (found[name][0] != shape or found[name][1].is_floating_point != dtype.is_floating_point)
+    ]
+    parts = [
+        *([f"missing {_few(missing)}"] if missing else []),
+        *([f"unexpected {_few(unexpected)}"] if unexpected else []),
+        *([_few(different)] if different else []),
+    ]
+    return "; ".join(parts) or None
+
+
+def convert(weights: Mapping[str, Tensor], expected: Layout) -> dict[str, Tensor]:
+    """Weights that fit, in the types of the network: half precision becomes single precision."""
+    return {
+        name: weights[name].to(dtype).contiguous() if name in weights else torch.zeros(shape, dtype=dtype)
+        for name, (shape, dtype) in expected.items()
+    }
+
+
+def _read(path: Path, place: str) -> dict[str, Tensor]:
+    if path.stat().st_size > MAX_BYTES:
+        raise KdError(f"{path} is larger than any network that kd reads: use a state dict of an image classifier")
+    try:
+        content = _open(path, place)
+        for wrapper in WRAPPERS:
+            if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+                content = content[wrapper]
+        weights = {str(name): tensor for name, tensor in content.items()}
+        if not weights or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+            raise TypeError("not all tensors")
+    except Exception as error:  # torch.load raises many kinds for a hostile or damaged file; none of them ran its code
+        raise KdError(
+            f"{path} is damaged, or no plain state dict: save one with torch.save(network.state_dict(), path)"
+        ) from error
+    for prefix in 2 * PREFIXES:
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    return weights
+
+
+def _open(path: Path, place: str) -> Any:
+    if is_torch_file(path):
         # An open file: given a path, torch would let its suffix decide what it is.
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on odd files; ours is the one that counts
-            # On "meta" no memory is given out for weights: whether their shapes make sense comes first.
-            shapes = torch.load(file, weights_only=True, map_location="meta")
-            spec, classes = _recognise({str(name): tuple(tensor.shape) for name, tensor in shapes.items()})
-            file.seek(0)
-            weights = torch.load(file, weights_only=True, map_location="cpu")
-        if not all(isinstance(tensor, Tensor) and tensor.dtype == torch.float32 for tensor in weights.values()):
-            raise TypeError("not all 32-bit floating-point tensors")
-        return spec, classes, {name: tensor.contiguous() for name, tensor in weights.items()}
-    except Exception as error:  # torch.load raises many kinds for a hostile or damaged file; none of them ran its code
-        raise KdError(
-            f"{path} is damaged, or no plain state dict with layers conv1, fc1, fc2: "
-            "save one with torch.save(network.state_dict(), path)"
-        ) from error
+            return torch.load(file, weights_only=True, map_location=place)
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        if place == "cpu":
+            return {name: file.get_tensor(name) for name in names}
+        return {name: _empty(file.get_slice(name)) for name in names}
 
 
-def _recognise(shapes: dict[str, tuple[int, ...]]) -> tuple[Spec, int]:
-    """Architecture and classes from the names and shapes of the weights; the caller checks that all of them fit."""
-    if "conv1.weight" in shapes:
-        spec = Spec("cnn", shapes["conv1.weight"][:1])
-    else:
-        layers = sorted((name for name in shapes if name.endswith(".weight")), key=lambda name: int(name[2:-7]))
-        spec = Spec("mlp", tuple(shapes[name][0] for name in layers[:-1]))
-    classes = list(shapes.values())[-1][0]
-    if not all(1 <= size <= MAX_LAYER_SIZE for size in spec.sizes):
-        raise ValueError("impossible sizes")
-    return spec, classes
+def _empty(piece: Any) -> Tensor:
+    """A tensor of a file without its memory."""
+    return torch.empty(piece.get_shape(), dtype=_DTYPES[piece.get_dtype()], device="meta")
+
+
+_DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8},
+    **{"U8": torch.uint8, "BOOL": torch.bool},
+}
+"""What safetensors calls torch's types."""
+
+
+def _few(names: Iterable[str]) -> str:
+    first = list(names)
+    more = len(first) - NAMED
+    return ", ".join(first[:NAMED]) + (f" and {more} more" if more > 0 else "")

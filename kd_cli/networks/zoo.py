@@ -1,8 +1,9 @@
 """Networks that are not ours: of torchvision, of timm, and the user's own."""
 
 import difflib
+import functools
+import hashlib
 import importlib
-import importlib.util
 import inspect
 import sys
 import warnings
@@ -50,16 +51,25 @@ def import_source(source: str) -> ModuleType:
         raise ConfigError(f"no file {source}: check the path of the network")
     try:
         with _found_in(path.parent.resolve() if is_file else Path.cwd()):
-            if not is_file:
-                return importlib.import_module(source)
-            found = importlib.util.spec_from_file_location(path.stem, path)
-            assert found is not None
-            assert found.loader is not None
-            module = importlib.util.module_from_spec(found)
-            found.loader.exec_module(module)
-            return module
+            return _import_file(path.resolve(), path.read_bytes()) if is_file else importlib.import_module(source)
     except (Exception, SystemExit) as error:  # it is the user's code, which may raise anything
         raise ConfigError(f"cannot import {source}: {one_line(error)}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _import_file(path: Path, content: bytes) -> ModuleType:
+    """Anew only when its content is another."""
+    module = ModuleType(f"{path.stem}_{hashlib.sha256(content).hexdigest()[:16]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look there
+    exec(compile(content, str(path), "exec"), vars(module))
+    return module
+
+
+def source_digest(source: str) -> str:
+    """SHA-256 of the file of a user's module that was imported before, or of a user's file."""
+    file = source if source.endswith(".py") else getattr(sys.modules.get(source), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes() if file else b"").hexdigest()
 
 
 def one_line(error: BaseException) -> str:

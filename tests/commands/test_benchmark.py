@@ -13,6 +13,7 @@ from kd_cli.commands.benchmark import benchmark
 from kd_cli.commands.distill import distill
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import BenchmarkResult, TrainingResult
+from kd_cli.config import RunConfig
 from kd_cli.evaluation import cost
 
 
@@ -29,8 +30,8 @@ def trained_student(student: StudentConfig) -> TrainingResult:
 
 
 @pytest.fixture
-def result(student: StudentConfig, trained_student: TrainingResult) -> BenchmarkResult:
-    return benchmark((), student.data, student.run)
+def result(student: StudentConfig, run: RunConfig, trained_student: TrainingResult) -> BenchmarkResult:
+    return benchmark((), student.data, run)
 
 
 def test_each_row_is_of_its_network(
@@ -63,19 +64,19 @@ def test_the_speedup_is_the_teachers_median_over_the_students(result: BenchmarkR
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_one_network_alone_is_no_faster_than_another(
-    student: StudentConfig, trained_student: TrainingResult, trained_teacher: TrainingResult, role: str
+    student: StudentConfig, run: RunConfig, trained_student: TrainingResult, trained_teacher: TrainingResult, role: str
 ) -> None:
     trained = trained_teacher if role == "teacher" else trained_student
-    result = benchmark([Path(trained.checkpoint)] * 2, replace(student.data, dataset="auto"), student.run)
+    result = benchmark([Path(trained.checkpoint)] * 2, replace(student.data, dataset="auto"), run)
     assert [model.role for model in result.models] == [role, role]
     assert result.student_speedup is None
 
 
 def test_the_first_of_several_teachers_and_students_are_compared(
-    student: StudentConfig, trained_student: TrainingResult, trained_teacher: TrainingResult
+    student: StudentConfig, run: RunConfig, trained_student: TrainingResult, trained_teacher: TrainingResult
 ) -> None:
     teacher, other = Path(trained_teacher.checkpoint), Path(trained_student.checkpoint)
-    result = benchmark([other, teacher, other, teacher], student.data, student.run)
+    result = benchmark([other, teacher, other, teacher], student.data, run)
     assert result.student_speedup == pytest.approx(result.models[1].latency_ms.p50 / result.models[0].latency_ms.p50)
 
 
@@ -86,11 +87,12 @@ def test_threads_are_those_of_throughput_and_of_latency(result: BenchmarkResult)
 @pytest.mark.parametrize(("load", "expected"), [(lambda: (3.5, 2.0, 1.0), 3.5), (Mock(side_effect=OSError), None)])
 def test_how_busy_the_machine_was_is_noted(
     student: StudentConfig,
+    run: RunConfig,
     trained_student: TrainingResult,
     monkeypatch: pytest.MonkeyPatch,
     load: Callable[[], tuple[float, ...]],
     expected: float | None,
 ) -> None:
     monkeypatch.setattr(os, "getloadavg", load, raising=False)
-    result = benchmark((), student.data, student.run)
+    result = benchmark((), student.data, run)
     assert (result.load_average, result.cores) == (expected, os.cpu_count())

@@ -10,7 +10,7 @@ from kd_cli.commands.distill import distill
 from kd_cli.commands.evaluate import DISAGREEMENTS, evaluate
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import EvaluationResult, TrainingResult
-from kd_cli.config import KdError, OutputConfig
+from kd_cli.config import KdError, OutputConfig, RunConfig
 from kd_cli.data import prepared
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.networks.classifier import compute_logits
@@ -25,8 +25,8 @@ def trained_student(student: StudentConfig) -> TrainingResult:
 
 
 @pytest.fixture
-def result(student: StudentConfig, trained_student: TrainingResult) -> EvaluationResult:
-    return evaluate((), student.data, student.run)
+def result(student: StudentConfig, run: RunConfig, trained_student: TrainingResult) -> EvaluationResult:
+    return evaluate((), student.data, run)
 
 
 def predict(checkpoint: str, student: StudentConfig) -> torch.Tensor:
@@ -80,30 +80,34 @@ def test_only_a_student_has_disagreements_and_they_are_true_and_sorted(
     assert divergences == sorted(divergences, reverse=True)
 
 
-def test_a_student_alone_agrees_with_nobody(student: StudentConfig, trained_student: TrainingResult) -> None:
-    (model,) = evaluate([Path(trained_student.checkpoint)], student.data, student.run).models
+def test_a_student_alone_agrees_with_nobody(
+    student: StudentConfig, run: RunConfig, trained_student: TrainingResult
+) -> None:
+    (model,) = evaluate([Path(trained_student.checkpoint)], student.data, run).models
     assert (model.agreement, model.disagreements) == (None, None)
 
 
 def test_checkpoints_are_evaluated_in_the_order_given(
-    student: StudentConfig, trained_teacher: TrainingResult, trained_student: TrainingResult
+    student: StudentConfig, run: RunConfig, trained_teacher: TrainingResult, trained_student: TrainingResult
 ) -> None:
     paths = [Path(trained_student.checkpoint), Path(trained_teacher.checkpoint)]
-    result = evaluate(paths, replace(student.data, dataset="auto"), student.run)
+    result = evaluate(paths, replace(student.data, dataset="auto"), run)
     assert result.dataset == "digits"
     assert [model.checkpoint for model in result.models] == list(map(str, paths))
     assert result.models[0].agreement is not None
 
 
-def test_a_file_named_like_a_state_dict_that_training_wrote_is_read(student: StudentConfig, tmp_path: Path) -> None:
+def test_a_file_named_like_a_state_dict_that_training_wrote_is_read(
+    student: StudentConfig, run: RunConfig, tmp_path: Path
+) -> None:
     trained = distill(student, OutputConfig(tmp_path / "x.pth"))
-    (model,) = evaluate([tmp_path / "x.pth"], student.data, student.run).models
+    (model,) = evaluate([tmp_path / "x.pth"], student.data, run).models
     assert model.error_count == trained.error_count
 
 
-def test_a_file_that_is_not_there_is_named(student: StudentConfig) -> None:
+def test_a_file_that_is_not_there_is_named(student: StudentConfig, run: RunConfig) -> None:
     with pytest.raises(KdError, match=r"no checkpoint missing\.safetensors"):
-        evaluate([Path("missing.safetensors")], student.data, student.run)
+        evaluate([Path("missing.safetensors")], student.data, run)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "benchmark"])

@@ -97,14 +97,14 @@ class TestTeachers:
 class TestEnsembles:
     def test_the_first_members_of_a_larger_ensemble_are_one_too(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=3)
-        found = find_teachers(run.models_dir, open_dataset(data, CPU), ensemble=2)
+        found = find_teachers(run, open_dataset(data, CPU), ensemble=2)
         assert [teacher.path.name for teacher in found] == ["teacher.safetensors", "teacher-2.safetensors"]
         assert len({teacher.digest for teacher in found}) == 2
 
     def test_a_missing_member_is_named(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=2)
         with pytest.raises(KdError, match=r"teacher-3\.safetensors: run kd train-teacher --ensemble 3 first"):
-            find_teachers(run.models_dir, open_dataset(data, CPU), ensemble=3)
+            find_teachers(run, open_dataset(data, CPU), ensemble=3)
 
     @pytest.mark.parametrize("architecture", ["mlp-16", "mlp-4"])
     def test_a_foreign_network_in_a_members_place_is_refused(
@@ -113,20 +113,20 @@ class TestEnsembles:
         train_ensemble(data, run, members=3)
         train_teacher(parse_spec(architecture), data, TrainingConfig(epochs=1), run)
         with pytest.raises(KdError, match=r"of one ensemble.*run kd train-teacher --ensemble 3 first"):
-            find_teachers(run.models_dir, open_dataset(data, CPU), ensemble=3)
+            find_teachers(run, open_dataset(data, CPU), ensemble=3)
 
     def test_members_of_two_ensembles_are_refused(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=3)
         train_teacher(parse_spec("mlp-4"), data, TrainingConfig(epochs=1, seed=7), run, ensemble=2)
         with pytest.raises(KdError, match=r"teacher-3\.safetensors is not member 3 of one ensemble"):
-            find_teachers(run.models_dir, open_dataset(data, CPU), ensemble=3)
+            find_teachers(run, open_dataset(data, CPU), ensemble=3)
 
     def test_a_copy_of_one_member_in_the_place_of_another_is_refused(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=2)
         folder = run.models_dir / "digits"
         (folder / "teacher-2.safetensors").write_bytes((folder / "teacher.safetensors").read_bytes())
         with pytest.raises(KdError, match="is not member 2 of one ensemble"):
-            find_teachers(run.models_dir, open_dataset(data, CPU), ensemble=2)
+            find_teachers(run, open_dataset(data, CPU), ensemble=2)
 
     def test_a_seed_that_the_last_member_cannot_have_is_refused(self, data: DataConfig, run: RunConfig) -> None:
         with pytest.raises(ConfigError, match=f"--seed {MAX_SEED} --ensemble 2"):
@@ -142,7 +142,7 @@ class TestWhatDoesNotFit:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"name": "letters"}, "was trained on letters, not on digits: use --dataset letters"),
+            ({"name": "mnist"}, "was trained on mnist, not on digits: use --dataset mnist"),
             ({"classes": ("yes", "no")}, "tells 2 classes apart, but digits has 10"),
             ({"shape": (3, 28, 28)}, r"takes images of shape \(3, 28, 28\), not \(1, 28, 28\)"),
         ],
@@ -161,7 +161,7 @@ class TestWhatDoesNotFit:
     ) -> None:
         register(monkeypatch, "three", make_dataset(classes=3))
         given = TeacherConfig((checkpoint.path,))
-        with pytest.raises(KdError, match="trained on digits, not on three"):
+        with pytest.raises(KdError, match="tells 10 classes apart, but three has 3"):
             resolve_student(replace(student, teachers=given, data=replace(student.data, dataset="three")))
 
     def test_labels_that_a_method_needs_cannot_be_left_out(self, student: StudentConfig) -> None:
@@ -338,9 +338,11 @@ class TestIdentity:
 
 
 class TestTesting:
-    def test_without_checkpoints_the_data_sets_teacher_and_student_are_tested(self, student: StudentConfig) -> None:
+    def test_without_checkpoints_the_data_sets_teacher_and_student_are_tested(
+        self, student: StudentConfig, run: RunConfig
+    ) -> None:
         distill(student)
-        dataset, checkpoints = open_for_testing(student.data, student.run, [])
+        dataset, checkpoints = open_for_testing(student.data, run, [])
         assert [checkpoint.path.name for checkpoint in checkpoints] == ["teacher.safetensors", "student.safetensors"]
         assert (len(dataset.test), len(dataset.train)) == (500, 0)
 
@@ -362,10 +364,10 @@ class TestTesting:
     def test_a_checkpoint_of_another_data_set_is_refused(
         self, data: DataConfig, run: RunConfig, checkpoint: Checkpoint
     ) -> None:
-        other = replace(checkpoint.metadata, data=replace(checkpoint.metadata.data, name="letters"))
+        other = replace(checkpoint.metadata, data=replace(checkpoint.metadata.data, name="mnist"))
         path = checkpoint.path.with_name("letters.safetensors")
         save_checkpoint(path, checkpoint.classifier.network, other)
-        with pytest.raises(KdError, match="trained on letters"):
+        with pytest.raises(KdError, match="trained on mnist"):
             open_for_testing(data, run, [path])
 
     def test_a_model_is_described_by_what_its_checkpoint_says(self, checkpoint: Checkpoint) -> None:

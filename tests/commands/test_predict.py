@@ -21,8 +21,9 @@ from kd_cli.commands.predict import classify, predict
 from kd_cli.config import ConfigError, DeviceName, KdError, Role, RunConfig
 from kd_cli.data.dataset import Dataset
 from kd_cli.digits.mnist_format import read_source
-from kd_cli.networks.checkpoint import Checkpoint, Metadata, checkpoint_path, save_checkpoint
+from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, save_checkpoint
 from kd_cli.networks.classifier import build_classifier, compute_logits
+from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine, make_dataset
 from tests.digits import pages

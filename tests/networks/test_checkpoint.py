@@ -22,8 +22,6 @@ from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import (
     DIGEST_KEY,
     METADATA_KEY,
-    Membership,
-    Metadata,
     checkpoint_path,
     compute_digest,
     find_checkpoint,
@@ -32,6 +30,7 @@ from kd_cli.networks.checkpoint import (
     save_checkpoint,
 )
 from kd_cli.networks.classifier import build_classifier
+from kd_cli.networks.metadata import Membership, Metadata
 from kd_cli.networks.spec import parse_spec
 
 CPU = torch.device("cpu")
@@ -236,7 +235,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
 )
 def test_foreign_safetensors_file_is_refused(tmp_path: Path, metadata_of_the_file: dict[str, str] | None) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors", metadata_of_the_file)
-    with pytest.raises(KdError, match="no kd checkpoint"):
+    with pytest.raises(KdError, match=r"no kd checkpoint|does not look like cnn-N"):
         load_checkpoint(tmp_path / "foreign.safetensors", CPU)
 
 
@@ -317,7 +316,7 @@ def test_a_single_changed_weight_is_noticed(saved: Path) -> None:
 
 def test_weights_of_another_type_are_refused(saved: Path, network: nn.Module, metadata: Metadata) -> None:
     save_checkpoint(saved, network.half(), metadata)
-    with pytest.raises(KdError, match="32-bit"):
+    with pytest.raises(KdError, match="not the network"):
         load_checkpoint(saved, CPU)
 
 

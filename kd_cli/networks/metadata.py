@@ -1,0 +1,104 @@
+"""What a checkpoint says of itself, and how it is read from a file that anybody may have written."""
+
+import platform
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kd_cli import __version__
+from kd_cli.config import Role
+from kd_cli.data.dataset import DataInfo
+
+MAX_SHAPE = (16, 4096, 4096)
+"""Channels, height and width that an image may have."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A teacher's place in an ensemble; members of one ensemble, and no others, share the identifier."""
+
+    identifier: str
+    number: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a checkpoint says of itself: what the network takes, and how it came about.
+
+    ``assumed`` is whether the file does not say it, so that the program does; ``source`` the digest of the file that a
+    user's network was made by.
+    """
+
+    role: Role
+    architecture: str
+    data: DataInfo
+    method: str
+    seed: int
+    accuracy: float
+    options: dict[str, Any]
+    ensemble: Membership | None = None
+    assumed: bool = False
+    source: str | None = None
+    versions: dict[str, str] = field(
+        default_factory=lambda: {"kd": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    )
+
+
+def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:
+    """The description of a checkpoint of kd 0.1, which had the data in pieces, in today's form."""
+    if "data" in raw:
+        return raw
+    normalisation = raw["normalisation"]
+    data = {
+        "name": raw["dataset"],
+        "classes": raw["classes"],
+        "shape": [1, *raw["input_size"]],
+        "mean": [normalisation["mean"]],
+        "std": [normalisation["std"]],
+        "digest": "",
+    }
+    return raw | {"data": data, "ensemble": None}
+
+
+def parse_metadata(raw: dict[str, Any]) -> Metadata:
+    """Metadata from a file that anybody may have written.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing or of the wrong kind.
+    """
+    raw = _upgrade(raw)
+    ensemble = raw["ensemble"]
+    return Metadata(
+        role=Role(raw["role"]),
+        architecture=str(raw["architecture"]),
+        data=_parse_data(raw["data"]),
+        method=str(raw["method"]),
+        seed=int(raw["seed"]),
+        accuracy=float(raw["accuracy"]),
+        options=dict(raw["options"]),
+        ensemble=None
+        if ensemble is None
+        else Membership(str(ensemble["identifier"]), int(ensemble["number"]), int(ensemble["size"])),
+        source=None if raw.get("source") is None else str(raw["source"]),
+        versions=dict(raw["versions"]),
+    )
+
+
+def _parse_data(raw: dict[str, Any]) -> DataInfo:
+    data = DataInfo(
+        name=str(raw["name"]),
+        classes=tuple(str(name) for name in raw["classes"]),
+        shape=tuple(int(size) for size in raw["shape"]),  # type: ignore[arg-type]
+        mean=tuple(float(value) for value in raw["mean"]),
+        std=tuple(float(value) for value in raw["std"]),
+        digest=str(raw["digest"]),
+    )
+    if len(data.shape) != 3 or not all(1 <= size <= most for size, most in zip(data.shape, MAX_SHAPE, strict=True)):
+        raise ValueError("a shape that no image has")
+    if not len(data.mean) == len(data.std) == data.shape[0]:
+        raise ValueError("a normalisation for another number of channels")
+    if not all(abs(mean) < 1e3 and 1e-6 < std < 1e3 for mean, std in zip(data.mean, data.std, strict=True)):
+        raise ValueError("an impossible normalisation")
+    return data
