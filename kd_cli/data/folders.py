@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,9 +175,11 @@ def _walk(folder: str, entered: set[tuple[int, int]], others: dict[str, int]) ->
                 continue
             try:
                 state = entry.stat()
-                yield entry.path, state.st_size, state.st_mtime_ns
             except OSError:  # a link to nowhere: an image that cannot be read
                 yield entry.path, -1, 0
+                continue
+            if stat.S_ISREG(state.st_mode):  # a pipe might never end
+                yield entry.path, state.st_size, state.st_mtime_ns
 
 
 def _identity(path: str | Path) -> tuple[int, int]:

@@ -1,15 +1,12 @@
-"""Image files -> uint8 arrays of one shape, decoded side by side.
-
-Pillow decodes outside of Python's lock, so threads share the work as well as processes do, and need no start.
-"""
+"""Image files -> uint8 arrays of one shape, decoded side by side."""
 
 import contextlib
 import logging
-import os
+import signal
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
+
+from kd_cli.config import KdError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is decoded. Pillow knows more, some of which start other programs (EPS) or are seldom looked after."""
@@ -28,8 +27,11 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 224
 """The longer side of images whose size was not asked for: larger ones are scaled down."""
 
-BLOCK_BYTES = 2**22
-"""Pixels that a thread hands over at a time."""
+BLOCK, BLOCK_BYTES = 256, 2**22
+"""Images, and bytes of pixels, that are handed over at a time, at most."""
+
+FEW = 2_000
+"""Images that are decoded before processes for them would have started."""
 
 SAMPLE = 500
 """Files whose headers are looked at to guess the shape of all."""
@@ -79,7 +81,7 @@ def survey_sample(paths: list[str]) -> Survey:
     with _bombs_refused():
         for path in paths[:: max(1, len(paths) // SAMPLE)]:
             try:
-                with _open(path) as image:
+                with Image.open(path, formats=FORMATS) as image:
                     survey.note(_look(image))
             except Exception:  # a damaged file makes Pillow raise nearly anything; decoding it will tell
                 continue
@@ -97,7 +99,7 @@ def read_image(source: Path | str | BinaryIO, shape: Shape, survey: Survey | Non
     Raises:
         Exception: whatever Pillow raises; `OSError` mostly.
     """
-    with _open(source) as image:
+    with Image.open(source, formats=FORMATS) as image:
         look = _look(image)
         pixels = to_shape(image, shape)
     if survey is not None:
@@ -108,8 +110,11 @@ def read_image(source: Path | str | BinaryIO, shape: Shape, survey: Survey | Non
 def to_shape(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
     """The pixels of an image that was opened and not decoded yet, as `read_image` gives them."""
     channels, height, width = shape
-    image.draft(None, (2 * max(height, width),) * 2)  # a large JPEG is decoded at a half, a quarter or an eighth
-    ImageOps.exif_transpose(image, in_place=True)
+    enough = 2 * max(height, width)
+    if min(image.size) >= 2 * enough:
+        image.draft(None, (enough, enough))  # a JPEG is decoded at a half, a quarter or an eighth of its size
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        ImageOps.exif_transpose(image, in_place=True)
     flat = _flatten(image, MODES[channels])
     if flat.size != (width, height):
         flat = ImageOps.fit(flat, (width, height))
@@ -121,16 +126,18 @@ def decode(paths: list[str], shape: Shape, survey: Survey, bar: "tqdm[Any]") -> 
     """Decode files in blocks, (n, C, H, W), in their order, a few blocks ahead of whoever takes them.
 
     What was seen is added to ``survey``. An image that cannot be read is black.
+
+    Raises:
+        KdError: a process that decodes died.
     """
-    workers = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    size = max(1, BLOCK_BYTES // int(np.prod(shape)))
+    size = min(BLOCK, max(1, BLOCK_BYTES // int(np.prod(shape))))
     blocks = (paths[start : start + size] for start in range(0, len(paths), size))
     ahead: deque[Future[tuple[NDArray[np.uint8], Survey]]] = deque()
-    pool = ThreadPoolExecutor(workers)
+    pool, workers = _make_pool(len(paths))
     try:
         with _bombs_refused():
             while True:
-                while len(ahead) < 2 * workers and (block := next(blocks, None)) is not None:
+                while len(ahead) < 3 * workers and (block := next(blocks, None)) is not None:
                     ahead.append(pool.submit(_decode_block, block, shape))
                 if not ahead:
                     return
@@ -138,8 +145,29 @@ def decode(paths: list[str], shape: Shape, survey: Survey, bar: "tqdm[Any]") -> 
                 survey.add(seen)
                 bar.update(len(images))
                 yield images
+    except BrokenExecutor as error:
+        raise KdError("a process that decodes images died: is there enough memory? try again") from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in ahead:
+            future.cancel()
+        pool.shutdown()
+
+
+def _make_pool(images: int) -> tuple[Executor, int]:
+    """Processes, as much of the work on a small image is Python's; threads where starting them would take longer."""
+    if images < FEW:
+        return ThreadPoolExecutor(2), 2
+    from joblib import cpu_count
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    workers = min(16, cpu_count())
+    # Idle for long they end, so that they do not outlive this process if it is killed.
+    return ProcessPoolExecutor(workers, timeout=30, initializer=_start_worker), workers
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it hears it, and ends it
+    _refuse_bombs()
 
 
 def _decode_block(paths: list[str], shape: Shape) -> tuple[NDArray[np.uint8], Survey]:
@@ -150,12 +178,6 @@ def _decode_block(paths: list[str], shape: Shape) -> tuple[NDArray[np.uint8], Su
         except Exception:  # a damaged file makes Pillow raise nearly anything
             survey.unreadable.append(path)
     return images, survey
-
-
-def _open(source: Path | str | BinaryIO) -> Image.Image:
-    if isinstance(source, str | Path) and not os.path.isfile(source):  # a pipe might never end
-        raise FileNotFoundError(source)
-    return Image.open(source, formats=FORMATS)
 
 
 def _look(image: Image.Image) -> tuple[tuple[int, int], bool]:
@@ -174,13 +196,17 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
     if image.has_transparency_data and mode in ("L", "RGB"):
         seen = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert(mode)
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
 
 
 @contextlib.contextmanager
 def _bombs_refused() -> Iterator[None]:
     """Pillow's warnings stay off the terminal; that of more than 89 million pixels is an error."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        _refuse_bombs()
         yield
+
+
+def _refuse_bombs() -> None:
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -112,7 +112,10 @@ def _load(name: str, data_dir: Path, train: bool) -> Dataset:
 def _write(path: Path, name: str, tensors: Tensors) -> None:
     metadata = {"key": name, "name": name, "classes": json.dumps(SOURCES[name].classes)}
     arrays = {key: tensors[key].contiguous().numpy() for key in sorted(tensors)}
-    write(path, metadata, {key: ("U8", array.shape) for key, array in arrays.items()}, arrays.items())
+    pieces = (
+        (key, array[start : start + 4096]) for key, array in arrays.items() for start in range(0, len(array), 4096)
+    )
+    write(path, metadata, {key: ("U8", array.shape) for key, array in arrays.items()}, pieces)
 
 
 def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":

@@ -143,16 +143,19 @@ class _Moments:
 
     def __init__(self) -> None:
         self.count, self.sum, self.squares = 0, torch.zeros(1), torch.zeros(1)
+        self.pixels = torch.empty(0)  # used again: memory from the system costs more than the sums
 
     def add(self, images: Tensor) -> None:
-        pixels = images.float().div_(255)
+        if self.pixels.numel() < images.numel():
+            self.pixels = torch.empty(images.numel())
+        pixels = self.pixels[: images.numel()].view(images.shape).copy_(images)
         self.count += pixels[:, 0].numel()
         self.sum = self.sum + pixels.sum((0, 2, 3)).double()
-        self.squares = self.squares + pixels.square_().sum((0, 2, 3)).double()
+        self.squares = self.squares + torch.linalg.vector_norm(pixels, dim=(0, 2, 3)).double().square()
 
     def describe(self) -> dict[str, str]:
-        mean = self.sum / max(1, self.count)
-        std = ((self.squares - self.count * mean**2) / max(1, self.count - 1)).clamp(min=0).sqrt().clamp(min=1e-4)
+        mean, squares = self.sum / max(1, self.count) / 255, self.squares / 255**2
+        std = ((squares - self.count * mean**2) / max(1, self.count - 1)).clamp(min=0).sqrt().clamp(min=1e-4)
         return {key: ",".join(f"{value:.4f}" for value in each) for key, each in (("mean", mean), ("std", std))}
 
 

@@ -43,8 +43,9 @@ def measure(work: Callable[[], object]) -> float:
 def link_some(folder: Path, place: Path, most: int) -> list[str]:
     """A folder of links to at most so many images of each part; gives their files."""
     listed = list_folder(folder)
+    step = -(-sum(map(len, listed.parts.values())) // most)
     for files in listed.parts.values():
-        for path in files.paths[:: max(1, -(-len(files) * len(listed.parts) // most))]:
+        for path in files.paths[::step]:
             link = place / Path(path).relative_to(listed.path)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
