@@ -81,8 +81,8 @@ def _move(images: Tensor, maps: Tensor) -> Tensor:
     """`apply_maps` for maps that only move by whole pixels."""
     height, width = images.shape[2:]
     down, right = _reach(height), _reach(width)
-    steps = (maps[:, :, 2] * torch.tensor([width / 2, height / 2])).round().long()
-    columns, rows = (steps + torch.tensor([right, down])).T.to(images.device)
+    steps = (maps[:, :, 2] * maps.new_tensor([width / 2, height / 2])).round().long()
+    columns, rows = (steps + steps.new_tensor([right, down])).T.to(images.device)
     places = F.pad(images, [right, right, down, down]).unfold(2, height, 1).unfold(3, width, 1)  # a view of all places
     return places[torch.arange(len(images), device=images.device), :, rows, columns]
 
