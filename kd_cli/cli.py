@@ -20,6 +20,7 @@ from kd_cli import __version__
 from kd_cli.commands.grid import ComparisonConfig
 from kd_cli.commands.listing import ImagesConfig
 from kd_cli.config import (
+    CacheConfig,
     ConfigError,
     DataConfig,
     DeviceConfig,
@@ -320,6 +321,21 @@ def list_layers(
     from kd_cli.report.listing import print_layers
 
     _show(list_layers(parse_spec(architecture), images), print_layers, json)
+
+
+@listing.command("cache")
+@with_options
+def list_cache(
+    cache: CacheConfig,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Teachers' outputs on disk: how much they take."""
+    from kd_cli.distillation import output_cache
+    from kd_cli.report.listing import print_cache
+
+    found = output_cache.clear(cache.cache_dir) if clear else output_cache.describe(cache.cache_dir)
+    _show(found, partial(print_cache, cleared=clear), json)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -36,7 +36,7 @@ CHECKSUM_KEY = "crc32"
 class CacheSize:
     """Outputs on disk: where, in how many files, and their bytes in all."""
 
-    folder: Path
+    folder: str
     files: int
     size_bytes: int
 
@@ -112,7 +112,7 @@ def describe(folder: Path | None = None) -> CacheSize:
     """How much is kept."""
     folder = folder or default_folder()
     files = _list(folder)
-    return CacheSize(folder, len(files), sum(size for _, size, _ in files))
+    return CacheSize(str(folder), len(files), sum(size for _, size, _ in files))
 
 
 def clear(folder: Path | None = None) -> CacheSize:
@@ -122,7 +122,7 @@ def clear(folder: Path | None = None) -> CacheSize:
         KdError: a file cannot be removed.
     """
     before = describe(folder)
-    for _, _, path in _list(before.folder):
+    for _, _, path in _list(Path(before.folder)):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

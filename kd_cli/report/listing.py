@@ -1,8 +1,13 @@
 """What ``kd list`` found, as Rich tables."""
 
+from typing import TYPE_CHECKING
+
 from kd_cli.commands.listing import DatasetList, LayerList, MethodList, NetworkList
 from kd_cli.distillation.methods import describe_options
 from kd_cli.report.tables import counted, new_table, open_console, plain, print_line, print_table
+
+if TYPE_CHECKING:  # to import it is to import torch
+    from kd_cli.distillation.output_cache import CacheSize
 
 
 def print_methods(result: MethodList) -> None:
@@ -71,6 +76,12 @@ def print_layers(result: LayerList) -> None:
             print_line(
                 console, f"No {what} by default: methods that read them need --student-layer or --teacher-layer."
             )
+
+
+def print_cache(result: "CacheSize", cleared: bool) -> None:
+    """One line: how much there is, or was."""
+    what = f"{counted(result.files, 'file')} of teachers' outputs, {result.size_bytes / 1e6:,.1f} MB"
+    print_line(open_console(), f"{'Removed ' if cleared else ''}{what}, in {result.folder}")
 
 
 def as_text(shape: tuple[object, ...]) -> str:

@@ -95,3 +95,15 @@ def test_a_comparison_computes_what_its_runs_share_once(kd: CommandLine, monkeyp
         for text in (stdout, alone)
     ]
     assert runs[0] == runs[1]
+
+
+@pytest.mark.usefixtures("teacher")
+def test_list_cache_says_how_much_there_is_and_removes_it(kd: CommandLine) -> None:
+    distil(kd, *VIEWS)
+    size = sum(path.stat().st_size for path in CACHE.iterdir())
+    found = {"folder": "cache", "files": 2, "size_bytes": size}
+    assert json.loads(kd("list", "cache", "--json")[1]) == found
+    assert kd("list", "cache")[1].startswith("2 files of teachers' outputs")
+    assert kd("list", "cache", "--cache-dir", "other")[1].startswith("0 files")
+    assert kd("list", "cache", "--clear")[1].startswith("Removed 2 files")
+    assert list(CACHE.iterdir()) == []

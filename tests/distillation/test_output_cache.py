@@ -111,12 +111,12 @@ class TestCache:
         mine = cache.folder / "mine.txt"
         mine.write_text("a user's own")
         sizes = [path.stat().st_size for path in cache.folder.glob("*.safetensors")]
-        assert clear(cache.folder) == output_cache.CacheSize(cache.folder, 2, sum(sizes))
+        assert clear(cache.folder) == output_cache.CacheSize(str(cache.folder), 2, sum(sizes))
         assert list(cache.folder.iterdir()) == [mine]
         assert describe(cache.folder).files == 0
 
     def test_that_does_not_exist_is_empty(self, tmp_path: Path) -> None:
-        assert clear(tmp_path / "none") == output_cache.CacheSize(tmp_path / "none", 0, 0)
+        assert clear(tmp_path / "none") == output_cache.CacheSize(str(tmp_path / "none"), 0, 0)
         assert not (tmp_path / "none").exists()
 
     def test_file_that_cannot_be_removed_is_one_line(self, cache: OutputCache, monkeypatch: pytest.MonkeyPatch) -> None:
