@@ -284,13 +284,13 @@ def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) ->
     return dataset, [require_fit(checkpoint, dataset.info) for checkpoint in checkpoints]
 
 
-def load_network(path: Path, where: torch.device, run: RunConfig) -> Checkpoint:
-    """A checkpoint, read as the options of a command say that trains nothing.
+def load_network(path: Path, where: torch.device, run: RunConfig, data: DataInfo | None = None) -> Checkpoint:
+    """A checkpoint, read as the options of a command say that trains nothing; ``data`` is that of plain state dicts.
 
     Raises:
         KdError: it is not there, damaged, or not trusted.
     """
-    return load_checkpoint(path, where, _reading_of(run))
+    return load_checkpoint(path, where, replace(_reading_of(run), data=data))
 
 
 def _reading_of(run: RunConfig) -> Reading:

@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,12 @@ from tqdm import tqdm
 from kd_cli.commands.image_files import STDIN, Found, find_images, label_from_name, open_image, see
 from kd_cli.commands.job import describe_model, load_network, require_models
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
-from kd_cli.config import DataConfig, KdError, Role, RunConfig
+from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo
 from kd_cli.data.prepared import name_of
 from kd_cli.digits import saved
 from kd_cli.files import require_output, write_atomically
-from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint
+from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, is_plain, require_readable
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training import device
 
@@ -106,32 +107,50 @@ def _load_networks(
     data: str, run: RunConfig, given: Mapping[Role, Path | None], where: torch.device
 ) -> dict[Role, Checkpoint]:
     """The networks that are given and, in place of others, those of the data set, as far as it has any."""
-    networks = {role: load_network(path, where, run) for role, path in given.items() if path}
-    name = _name_data(data, run.models_dir, list(networks.values()))
+    paths = {role: path for role, path in given.items() if path}
+    for path in paths.values():
+        require_readable(path)
+    networks = {role: load_network(path, where, run) for role, path in paths.items() if not is_plain(path)}
+    name = _name_data(data, run.models_dir, _data_of(networks))
     missing = []
-    for role in [role for role in given if role not in networks]:
+    for role in [role for role in given if role not in paths]:
         try:
             require_models(run, name)
-            path = find_checkpoint(run.models_dir, name, role)
+            paths[role] = find_checkpoint(run.models_dir, name, role)
         except KdError as error:
             missing.append(error)
         else:
-            networks[role] = load_network(path, where, run)
-    if not networks:
+            networks[role] = load_network(paths[role], where, run)
+    if not paths:
         raise missing[0]
     if missing:
-        log.warning("the %s predicts alone: %s", next(iter(networks)).value, missing[0])
-    networks = {role: networks[role] for role in given if role in networks}
+        log.warning("the %s predicts alone: %s", next(iter(paths)).value, missing[0])
+    about = _data_of(networks)
+    networks = {
+        role: networks.get(role) or load_network(paths[role], where, run, about) for role in given if role in paths
+    }
     _require_same_images(list(networks.values()))
     return networks
 
 
-def _name_data(data: str, models_dir: Path, networks: Sequence[Checkpoint]) -> str:
+def _data_of(networks: Mapping[Role, Checkpoint]) -> DataInfo | None:
+    return next((network.metadata.data for network in networks.values()), None)
+
+
+def _name_data(data: str, models_dir: Path, about: DataInfo | None) -> str:
     """The name of the data set that the networks were trained on, which need not be here."""
     if data == "auto":
-        return networks[0].metadata.data.name if networks else "mnist"
+        return about.name if about else "mnist"
     kept = os.listdir(models_dir) if os.path.isdir(models_dir) else []
-    return data if data in kept else name_of(DataConfig(data))
+    if data in kept:
+        return data
+    try:
+        return name_of(DataConfig(data))
+    except ConfigError:  # a folder of images that is not here, by its plain name
+        named = [name for name in kept if re.fullmatch(f"{re.escape(data)}-[0-9a-f]{{6}}", name)]
+        if len(named) != 1:
+            raise
+        return named[0]
 
 
 def _require_same_images(networks: Sequence[Checkpoint]) -> None:

@@ -17,17 +17,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits as load_uci_digits
 
+from kd_cli.commands.image_files import see
 from kd_cli.commands.predict import classify, predict
-from kd_cli.config import ConfigError, DeviceName, KdError, Role, RunConfig
-from kd_cli.data.dataset import Dataset
+from kd_cli.config import ConfigError, DataConfig, DeviceName, KdError, Role, RunConfig
+from kd_cli.data.dataset import DataInfo, Dataset
+from kd_cli.data.prepared import load, name_of
 from kd_cli.digits.mnist_format import read_source
-from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, save_checkpoint
+from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from kd_cli.networks.classifier import build_classifier, compute_logits
 from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine, make_dataset
+from tests.digits import images as digit_images
 from tests.digits import pages
-from tests.digits.images import Images, Labels, accuracy, draw_seven, load_networks, see, uci_file
+from tests.digits.images import Images, Labels, accuracy, draw_seven, load_networks, uci_file
+
+CPU = torch.device("cpu")
 
 MIXED_PAGES = 240
 PAGES_OF_A_KIND = 150
@@ -60,7 +65,7 @@ def mnist_digits(mnist: Dataset) -> tuple[Images, Labels]:
 @pytest.fixture(scope="module")
 def mixed_pages(mnist_digits: tuple[Images, Labels]) -> Images:
     kinds = list(pages.KINDS)
-    return see(pages.draw(image, kinds[i % len(kinds)], seed=i) for i, image in enumerate(mnist_digits[0]))
+    return digit_images.see(pages.draw(image, kinds[i % len(kinds)], seed=i) for i, image in enumerate(mnist_digits[0]))
 
 
 def see_digit(path: Path) -> NDArray[np.uint8]:
@@ -89,7 +94,7 @@ class TestAccuracy:
         self, mnist_digits: tuple[Images, Labels], networks: dict[str, Checkpoint], kind: str
     ) -> None:
         images, labels = mnist_digits[0][:PAGES_OF_A_KIND], mnist_digits[1][:PAGES_OF_A_KIND]
-        seen = see(pages.draw(image, kind, seed) for seed, image in enumerate(images))
+        seen = digit_images.see(pages.draw(image, kind, seed) for seed, image in enumerate(images))
         for network in networks.values():
             assert accuracy(network, seen, labels) >= accuracy(network, images, labels) - 0.04
 
@@ -99,7 +104,7 @@ class TestAccuracy:
     ) -> None:
         uci = load_uci_digits()
         images, labels = uci.images[::6], uci.target[::6]
-        seen = see(uci_file(image, side, Image.Resampling.NEAREST) for image in images)
+        seen = digit_images.see(uci_file(image, side, Image.Resampling.NEAREST) for image in images)
         for network in networks.values():
             assert accuracy(network, seen, labels) >= 0.9
 
@@ -272,6 +277,137 @@ class TestPredict:
         for _ in range(2):
             [image] = predict("auto", run, [str(seven)], save_to=tmp_path / "seen").images
         assert [str(path) for path in (tmp_path / "seen").iterdir()] == [image.preprocessed]
+
+
+class TestOtherImages:
+    """Networks of colour images, 24x40 pixels, of four classes."""
+
+    CLASSES = ("a very long name of a class", "cat", "dog", "owl")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """The data set, as a folder."""
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / "data" / "pets"
+        for number, name in enumerate(self.CLASSES):
+            (folder / name).mkdir(parents=True)
+            for shade in (50, 100):
+                Image.new("RGB", (40, 24), (50 * number, shade, 0)).save(folder / name / f"{shade}.png")
+        return folder
+
+    @pytest.fixture
+    def info(self, folder: Path) -> DataInfo:
+        return DataInfo(name_of(DataConfig(str(folder))), self.CLASSES, (3, 24, 40), (0.5,) * 3, (0.2,) * 3, "")
+
+    @pytest.fixture
+    def models(self, tmp_path: Path, metadata: Metadata, info: DataInfo) -> RunConfig:
+        """A folder with a teacher and a student."""
+        run = RunConfig(models_dir=tmp_path / "models", device=DeviceName.cpu)
+        for role in Role:
+            self.save(checkpoint_path(run.models_dir, info.name, role), metadata, info)
+        return run
+
+    @staticmethod
+    def save(path: Path, metadata: Metadata, data: DataInfo) -> None:
+        torch.manual_seed(0)
+        network = build_classifier(parse_spec("mlp-8"), data).network
+        save_checkpoint(path, network, replace(metadata, data=data))
+
+    @pytest.fixture
+    def photo(self, tmp_path: Path) -> Path:
+        (tmp_path / "owl").mkdir()
+        path = tmp_path / "owl" / "photo.png"
+        Image.effect_noise((120, 90), 80).convert("RGB").save(path)
+        return path
+
+    @pytest.mark.parametrize("by", ["name", "path", "plain name"])
+    def test_are_seen_in_colour_and_in_their_size_by_any_name_of_the_data_set(
+        self, models: RunConfig, photo: Path, folder: Path, info: DataInfo, by: str
+    ) -> None:
+        name = {"name": info.name, "path": f"{folder}/", "plain name": "pets"}[by]
+        result = predict(name, models, [str(photo)], labels_from_name=True)
+        (image,) = result.images
+        assert (result.dataset, image.label) == (info.name, "owl")
+        assert image.seen is not None
+        np.testing.assert_array_equal(image.seen, see(photo, "photo", info))
+        for each in (image.teacher, image.student):
+            assert each is not None
+            assert each.label == self.CLASSES[each.class_index]
+            assert each.correct is (each.label == "owl")
+
+    def test_of_a_folder_are_seen_as_the_data_set_has_them(
+        self, models: RunConfig, folder: Path, tmp_path: Path
+    ) -> None:
+        dataset = load(DataConfig(str(folder), tmp_path / "prepared", test_fraction=0.5, validation_fraction=0))
+        result = predict(str(folder), models, [str(folder)])
+        seen = {image.seen.tobytes() for image in result.images if image.seen is not None}
+        assert {image.numpy().tobytes() for image in [*dataset.train.images, *dataset.test.images]} == seen
+
+    def test_are_saved_in_colour(self, models: RunConfig, photo: Path, info: DataInfo, tmp_path: Path) -> None:
+        (image,) = predict(info.name, models, [str(photo)], save_to=tmp_path / "seen").images
+        with Image.open(str(image.preprocessed)) as written:
+            np.testing.assert_array_equal(np.moveaxis(np.asarray(written), -1, 0), image.seen)
+
+    def test_networks_that_are_given_need_no_data_set(self, models: RunConfig, photo: Path, info: DataInfo) -> None:
+        student = checkpoint_path(models.models_dir, info.name, Role.student)
+        result = predict("auto", models, [str(photo)], student=student)
+        assert result.dataset == info.name
+        assert [model.role for model in result.models] == ["teacher", "student"]
+
+    def test_a_plain_state_dict_is_of_the_data_of_the_other_network(
+        self, models: RunConfig, photo: Path, info: DataInfo
+    ) -> None:
+        weights = load_checkpoint(checkpoint_path(models.models_dir, info.name, Role.student), CPU).classifier.network
+        torch.save(weights.state_dict(), "plain.pth")
+        (image,) = predict(info.name, models, [str(photo)], teacher=Path("plain.pth")).images
+        assert image.teacher is not None
+        assert image.student is not None
+        assert image.teacher.label == image.student.label
+        assert image.teacher.probabilities == pytest.approx(image.student.probabilities)
+
+    @pytest.mark.parametrize("role", list(Role))
+    def test_one_network_predicts_alone(
+        self, models: RunConfig, photo: Path, info: DataInfo, caplog: pytest.LogCaptureFixture, role: Role
+    ) -> None:
+        path = checkpoint_path(models.models_dir, info.name, role).rename("alone.safetensors")
+        given: dict[str, Any] = {role.value: path}
+        result = predict("auto", replace(models, models_dir=Path("none")), [str(photo)], **given)
+        (image,) = result.images
+        assert [model.role for model in result.models] == [role.value]
+        assert [image.teacher is None, image.student is None] == [each is not role for each in Role]
+        assert image.agree is None
+        assert f"the {role.value} predicts alone" in caplog.text
+
+    @pytest.mark.parametrize("change", [{"shape": (3, 40, 24)}, {"classes": ("cat", "dog", "owl", "fish")}])
+    def test_networks_of_different_data_are_refused(
+        self, models: RunConfig, photo: Path, info: DataInfo, metadata: Metadata, tmp_path: Path, change: dict[str, Any]
+    ) -> None:
+        other = tmp_path / "other.safetensors"
+        self.save(other, metadata, replace(info, name="beasts", **change))
+        with pytest.raises(
+            KdError, match=r"\(beasts\) than .* \(pets-\w+\): give a teacher and a student of the same data"
+        ):
+            predict(info.name, models, [str(photo)], student=other)
+
+    def test_many_images_are_predicted_a_few_at_a_time(
+        self, models: RunConfig, photo: Path, info: DataInfo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sources = [str(photo), "none.png", str(photo), str(photo)]
+        at_once = predict(info.name, models, sources)
+        monkeypatch.setattr("kd_cli.commands.predict.READ_AHEAD", 1)
+        few = predict(info.name, models, sources, keep_seen=False)
+        for one, other in zip(few.images, at_once.images, strict=True):
+            expected = other.teacher and pytest.approx(other.teacher.probabilities)
+            assert (one.teacher and one.teacher.probabilities) == expected
+        assert [image.seen for image in few.images] == [None] * 4
+
+    def test_json_names_the_classes(self, kd: CommandLine, models: RunConfig, photo: Path, info: DataInfo) -> None:
+        options = ["--models-dir", models.models_dir, "--dataset", info.name, "--labels-from-name"]
+        (image,) = read_images(kd("predict", photo, "--json", "--top", 9, *options))
+        assert sorted(each["label"] for each in image["student"]["top"]) == sorted(self.CLASSES)
+        assert image["student"]["label"] == self.CLASSES[image["student"]["class"]]
+        for shown in ([], ["--show"]):
+            assert kd("predict", photo, *options, *shown)[0] == 0
 
 
 class TestCommand:
