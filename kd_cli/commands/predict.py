@@ -21,7 +21,7 @@ from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo
 from kd_cli.data.prepared import name_of
 from kd_cli.digits import saved
-from kd_cli.files import require_output, write_atomically
+from kd_cli.files import write_atomically
 from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, is_plain, require_readable
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training import device
@@ -70,7 +70,9 @@ def predict(
     networks = _load_networks(data, run, {Role.teacher: teacher, Role.student: student}, target)
     about = next(iter(networks.values())).metadata.data
     files = list(find_images(sources))
-    places = _choose_places(files, save_to, [network.path for network in networks.values()], force)
+    inputs = [*(Path(file) for file, _ in files), *(network.path for network in networks.values())]
+    names = [None if error else "stdin" if file == STDIN else Path(file).stem for file, error in files]
+    places = saved.choose_places(names, save_to, inputs, force)
     reading = _read(files, places, about, labels_from_name)
     images: list[ImagePrediction] = []
     while chunk := list(itertools.islice(reading, max(1, READ_AHEAD // math.prod(about.shape)))):
@@ -202,42 +204,6 @@ def _predict(
             seen=images[i].seen if keep_seen else None,
         )
     return images
-
-
-def _choose_places(
-    files: Sequence[Found], folder: Path | None, networks: Sequence[Path], force: bool
-) -> list[Path | None]:
-    """Where to write what the networks see of each file, after making sure that no file of the user's is there.
-
-    The name is that of the file, with a number where it is taken.
-    """
-    if folder is None:
-        return [None] * len(files)
-    read = {_identify(path): path for path in (*(Path(file) for file, _ in files), *networks)}
-    places: list[Path | None] = []
-    taken: set[str] = set()
-    for file, error in files:
-        if error is not None:
-            places.append(None)
-            continue
-        stem = "stdin" if file == STDIN else Path(file).stem
-        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        name = next(name for name in names if name.lower() not in taken)  # some file systems take A.png for a.png
-        taken.add(name.lower())
-        place = folder / f"{name}.png"
-        same = read.get(_identify(place))
-        require_output(place, saved.is_ours, [same] if same else [], force)
-        places.append(place)
-    return places
-
-
-def _identify(path: Path) -> object:
-    """Equal for two paths of one file, however they are written; and for a path where there is none, the path."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return path
-    return status.st_dev, status.st_ino
 
 
 def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None) -> Prediction:

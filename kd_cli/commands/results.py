@@ -25,12 +25,15 @@ class Result:
 
 
 @dataclass(frozen=True)
-class TrainedResult(Result):
-    """What was trained, and how it went.
+class TrainingResult(Result):
+    """A network that was trained, and how it went.
 
     ``accuracy`` is of the test set, ``history`` of the images that ``history_of`` names: "validation" where some are
-    set aside, else "test". ``options`` are all that the run was told. ``train_seconds`` is the sum over the epochs: of
-    training alone, without tests and files.
+    set aside, else "test". ``options`` are all that the run was told, ``method_options`` those of its method.
+    ``train_seconds`` is the sum over the epochs: of training alone, without tests and files. ``teacher_outputs`` is how
+    they came about: computed once, or live; None without a teacher. ``kept_epoch`` is the one that the validation
+    images chose; None where it is the last. ``fault`` is why it is no result, such as an accuracy no better than
+    chance, and what to do; None if it is one.
     """
 
     role: str
@@ -47,17 +50,6 @@ class TrainedResult(Result):
     train_seconds: float
     history: tuple[EpochResult, ...]
     history_of: str = field(default="test", kw_only=True)
-
-
-@dataclass(frozen=True)
-class TrainingResult(TrainedResult):
-    """A network that was trained; ``method_options`` are those of its method alone.
-
-    ``teacher_outputs`` is how they came about: computed once, or live; None without a teacher. ``kept_epoch`` is
-    the one that the validation images chose; None where it is the last. ``fault`` is why it is
-    no result, such as an accuracy no better than chance, and what to do; None if it is one.
-    """
-
     method_options: dict[str, float | str]
     teachers: tuple[str, ...]
     teacher_outputs: str | None = None
@@ -65,8 +57,8 @@ class TrainingResult(TrainedResult):
     fault: str | None = None
 
 
-@dataclass(frozen=True)
-class EnsembleResult(TrainedResult):
+@dataclass(frozen=True, kw_only=True)
+class EnsembleResult(TrainingResult):
     """Teachers that were trained to be averaged. Accuracy and errors are those of their averaged probabilities.
 
     ``seed`` is the first member's, ``checkpoint`` the file after which the members' files are named, ``parameters`` the

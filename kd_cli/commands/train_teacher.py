@@ -4,11 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kd_cli.commands.job import Job, member_path, resolve_teacher
-from kd_cli.commands.results import EnsembleResult, TrainedResult, TrainingResult
+from kd_cli.commands.results import EnsembleResult, TrainingResult
 from kd_cli.commands.training_run import FinishedRun, require_checkpoint_output, run_job
 from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig
 from kd_cli.distillation.teacher_outputs import average_logits
@@ -29,7 +29,7 @@ def train_teacher(
     ensemble: int = 1,
     force: bool = False,
     init: Path | None = None,
-) -> TrainingResult | EnsembleResult:
+) -> TrainingResult:
     """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
 
     Raises:
@@ -62,15 +62,16 @@ def _describe_ensemble(job: Job, members: Sequence[FinishedRun]) -> EnsembleResu
     accuracy, errors = measure_accuracy(logits, test.labels)
     results = [member.result for member in members]
     together = zip(*(each.history for each in results), strict=False)  # patience may end some earlier than others
-    shared = {field.name: getattr(results[0], field.name) for field in fields(TrainedResult)}
     own = {
         "parameters": sum(each.parameters for each in results),
         "accuracy": accuracy,
         "error_count": errors,
         "train_seconds": math.fsum(each.train_seconds for each in results),
-        "history": tuple(_mean_epoch(epochs) for epochs in together),
+        "history": tuple(map(_mean_epoch, together)),
+        "kept_epoch": None,
+        "fault": None,
     }
-    return EnsembleResult(**shared | own, ensemble=len(results), members=tuple(results))
+    return EnsembleResult(**vars(results[0]) | own, ensemble=len(results), members=tuple(results))
 
 
 def _mean_epoch(epochs: Sequence[EpochResult]) -> EpochResult:

@@ -1,12 +1,17 @@
 """What the networks saw, as PNG files that can be told from a user's own."""
 
 import io
+import itertools
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from kd_cli.files import require_output
 
 MAKER = "kd image"
 
@@ -28,3 +33,39 @@ def is_ours(path: Path) -> bool:
             return f"Software\0{MAKER}".encode() in file.read(200)
     except OSError:
         return False
+
+
+def choose_places(
+    names: Sequence[str | None], folder: Path | None, inputs: Iterable[Path], force: bool
+) -> list[Path | None]:
+    """Where in a folder to write images of these names, with a number where a name is taken; None stays None.
+
+    Raises:
+        KdError: a place cannot be written, or a file of the user's is there; names it.
+    """
+    if folder is None:
+        return [None] * len(names)
+    read = {_identify(path): path for path in inputs}
+    places: list[Path | None] = []
+    taken: set[str] = set()
+    for stem in names:
+        if stem is None:
+            places.append(None)
+            continue
+        numbered = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in numbered if name.lower() not in taken)  # some file systems take A.png for a.png
+        taken.add(name.lower())
+        place = folder / f"{name}.png"
+        same = read.get(_identify(place))
+        require_output(place, is_ours, [same] if same else [], force)
+        places.append(place)
+    return places
+
+
+def _identify(path: Path) -> object:
+    """Equal for two paths of one file, however they are written; and for a path where there is none, the path."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path
+    return status.st_dev, status.st_ino

@@ -22,7 +22,7 @@ MARKED_EPOCHS = 15
 """About as many epochs of a line have a marker."""
 
 
-def print_training(result: TrainingResult | EnsembleResult) -> None:
+def print_training(result: TrainingResult) -> None:
     """A run epoch by epoch, and the file that it wrote; each run of an ensemble, and what they achieve together."""
     console = open_console()
     for member in members_of(result):
@@ -47,7 +47,7 @@ def _print_run(console: Console, result: TrainingResult) -> None:
     print_line(console, f"Saved to {result.checkpoint}")
 
 
-def draw_training(result: TrainingResult | EnsembleResult) -> "Figure":
+def draw_training(result: TrainingResult) -> "Figure":
     """Training loss and test accuracy, epoch by epoch; of an ensemble, a line for each member."""
     from matplotlib.ticker import MaxNLocator
 
@@ -71,23 +71,22 @@ def draw_training(result: TrainingResult | EnsembleResult) -> "Figure":
     return figure
 
 
-def _score(result: TrainingResult | EnsembleResult) -> str:
+def _score(result: TrainingResult) -> str:
     return f"{accuracy_in_words(result)} after {result.train_seconds:.1f} s."
 
 
-def members_of(result: TrainingResult | EnsembleResult) -> tuple[TrainingResult, ...]:
+def members_of(result: TrainingResult) -> tuple[TrainingResult, ...]:
     """The runs of an ensemble, or the only one."""
     return result.members if isinstance(result, EnsembleResult) else (result,)
 
 
-def training_title(result: TrainingResult | EnsembleResult) -> str:
+def training_title(result: TrainingResult) -> str:
     """Which network was trained, on which data, with which method."""
-    options = result.method_options if isinstance(result, TrainingResult) else {}
-    method = describe_method(result.method, options)
+    method = describe_method(result.method, result.method_options)
     return f"{result.role.capitalize()} {result.architecture} on {result.dataset}, trained with {method}"
 
 
-def describe_run(result: TrainingResult | EnsembleResult) -> str:
+def describe_run(result: TrainingResult) -> str:
     """What tells a run from others with the same title: its seed, and what is not the default."""
     if isinstance(result, EnsembleResult):
         return f"ensemble of {result.ensemble}, seeds from {result.seed}"
@@ -100,7 +99,7 @@ def describe_run(result: TrainingResult | EnsembleResult) -> str:
     return ", ".join(parts)
 
 
-def accuracy_in_words(result: TrainingResult | EnsembleResult) -> str:
+def accuracy_in_words(result: TrainingResult) -> str:
     """The accuracy on the test set, and the errors that it stands for."""
     errors, images = counted(result.error_count, "error"), counted(result.test_images, "image")
     return f"Test accuracy {result.accuracy:.2%} ({errors} in {images})"
