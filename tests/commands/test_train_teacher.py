@@ -1,6 +1,7 @@
 """Training a teacher, or several: what is saved, what is reported, and what is left behind where it does not end."""
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ class TestOne:
             5,
             None,
         )
-        assert metadata.options == result.options
+        assert metadata.options == json.loads(json.dumps(result.options))
         assert (metadata.options["epochs"], metadata.options["lr"]) == (1, 0.002)
 
     def test_it_lies_in_the_models_folder_and_is_found_there_before_the_one_that_ships(
