@@ -52,9 +52,9 @@ def compare(
     """
     common = StudentConfig(comparison.students[0], FROM_LABELS, teachers, labels, data, training, run)
     job = resolve_student(common)
-    grid = make_grid(comparison, [teacher.metadata.architecture for teacher in job.teachers])
-    for cell in grid.cells:
-        with_student(job, cell.student, cell.method, training.seed)
+    grid = make_grid(
+        comparison, lambda cell: with_student(job, cell.student, cell.method, training.seed).require_layers()
+    )
     # Data set and device are decided here, so that every worker takes the same ones.
     common = replace(
         common,

@@ -1,6 +1,6 @@
 """The grid of a comparison: methods x students x temperatures x alphas x seeds. Free of torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,17 +78,22 @@ class ComparisonConfig(Config):
         make_grid(self)
 
 
-def make_grid(config: ComparisonConfig, teachers: Sequence[str] = ()) -> Grid:
+def _require_possible(cell: Cell) -> None:
+    require_possible(cell.method, cell.student)
+
+
+def make_grid(config: ComparisonConfig, require: Callable[[Cell], None] = _require_possible) -> Grid:
     """Every method with every student, at every temperature and alpha where the method has such an option.
 
     Every student is also trained with labels alone. Without temperatures, or alphas, a method takes its own default.
 
     Args:
         config: what to compare.
-        teachers: the teachers' architectures, where they are known already.
+        require: raises `KdError` for a cell that cannot work, as far as is known by now.
 
     Raises:
-        ConfigError: there is nothing to compare, no such method, or an option that none of the methods has.
+        ConfigError: there is nothing to compare, no such method, or an option that none of the methods has; or as
+            ``require``.
     """
     if not config.students:
         raise ConfigError("nothing to compare: give at least one of --students")
@@ -108,8 +113,10 @@ def make_grid(config: ComparisonConfig, teachers: Sequence[str] = ()) -> Grid:
     cells, refused = [], []
     for cell in dict.fromkeys(Cell(student, method) for student in config.students for method in methods):
         try:
-            require_possible(cell.method, cell.student, teachers)
+            require(cell)
             cells.append(cell)
+        except ConfigError:  # of options that contradict each other
+            raise
         except KdError as error:
             refused.append((cell, str(error)))
     if all(cell.method.is_baseline for cell in cells):

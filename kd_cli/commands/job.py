@@ -29,12 +29,12 @@ from kd_cli.config import (
 )
 from kd_cli.data import prepared
 from kd_cli.data.batches import BatchSource
-from kd_cli.data.dataset import DataInfo, Dataset, Split
+from kd_cli.data.dataset import DataInfo, Dataset, Split, to_pixels
 from kd_cli.data.labels import choose_labels
 from kd_cli.data.seeds import spawn_seeds
 from kd_cli.data.sources import SOURCES
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, require_possible
-from kd_cli.distillation.objective import build_objective
+from kd_cli.distillation.objective import build_objective, locate_layers
 from kd_cli.distillation.output_cache import OutputCache
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, describe_teachers
 from kd_cli.networks.build import build_network
@@ -47,7 +47,7 @@ from kd_cli.networks.checkpoint import (
     load_checkpoint,
     require_readable,
 )
-from kd_cli.networks.classifier import build_classifier, count_parameters
+from kd_cli.networks.classifier import Classifier, build_classifier, count_parameters
 from kd_cli.networks.initial import InitialWeights, read_initial
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.zoo import source_digest
@@ -109,15 +109,33 @@ class Job:
         views = self.views
         if views is None:
             teacher = sum(each.classifier.macs for each in self.teachers)
-            with torch.random.fork_rng(devices=[]):
-                student = build_classifier(self.architecture, self.dataset.info)
-            views = DEFAULT_VIEWS if teacher > max(CHEAP_MACS, STEP_PASSES * student.macs) else 0
+            views = DEFAULT_VIEWS if teacher > max(CHEAP_MACS, STEP_PASSES * self.build().macs) else 0
         return min(views, self.training.epochs)
 
     @property
     def source(self) -> str | None:
         """The digest of the code of a user's network."""
         return source_digest(self.architecture.source) if self.architecture.is_own else None
+
+    def build(self) -> Classifier:
+        """A fresh network. The same seed gives the same weights, whatever the method."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spawn_seeds(self.training.seed).initialisation)
+            return build_classifier(self.architecture, self.dataset.info)
+
+    def require_layers(self) -> None:
+        """Refuse networks without the layers that the method reads.
+
+        Raises:
+            KdError: says which, and how to name another.
+        """
+        if self.method.row.reads_features:
+            pixels = to_pixels(self.dataset.test.images[:1])
+            try:
+                student = self.build().to(self.dataset.device)
+                locate_layers(self.method, student, self.teachers[0].classifier, pixels)
+            except KdError as error:
+                raise KdError(f"{self.architecture} with {self.method.method}: {error}") from error
 
     def choose_images(self) -> Split:
         """The training images, with the labels that may be used."""
@@ -146,9 +164,7 @@ class Job:
             outputs = outputs or self.compute_outputs()
             images = outputs.split
         device.make_repeatable()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spawn_seeds(config.seed).initialisation)
-            network = build_classifier(self.architecture, self.dataset.info)
+        network = self.build()
         if self.initial:
             self.initial.load_into(network.network, self.architecture, self.dataset.info.classes)
         network.to(self.dataset.device)

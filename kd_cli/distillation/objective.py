@@ -104,8 +104,7 @@ def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, networ
         return Distillation(config, outputs.logits(averaged_at), None, getattr(losses, row.loss), all_labelled)
     (classifier,) = outputs.classifiers
     pixels = to_pixels(outputs.split.images[:1])
-    student, student_shape = _locate(config, Role.student, network, pixels)
-    teacher, teacher_shape = _locate(config, Role.teacher, classifier, pixels)
+    (student, student_shape), (teacher, teacher_shape) = locate_layers(config, network, classifier, pixels)
     loss = getattr(losses, row.loss, None)
     if loss is None:
         seeds = spawn_seeds(seed)
@@ -121,8 +120,18 @@ def describe_outputs(objective: Objective) -> str | None:
     return str(objective.teacher) if isinstance(objective, Distillation) else None
 
 
+def locate_layers(
+    config: MethodConfig, student: nn.Module, teacher: nn.Module, pixels: Tensor
+) -> tuple[tuple[Layer, tuple[int, ...]], tuple[Layer, tuple[int, ...]]]:
+    """Where a method reads student and teacher: for each, the layer and the shape of what it gives for one image.
+
+    Raises:
+        KdError: one of them has no such layer, or it gives what the method does not take.
+    """
+    return _locate(config, Role.student, student, pixels), _locate(config, Role.teacher, teacher, pixels)
+
+
 def _locate(config: MethodConfig, role: Role, network: Any, pixels: Tensor) -> tuple[Layer, tuple[int, ...]]:
-    """The layer of a network that a method reads, and the shape of what it gives for one image."""
     level = config.row.reads
     named = config.layers.get(f"{role.value}_layer")
     try:

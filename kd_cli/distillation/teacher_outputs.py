@@ -83,7 +83,7 @@ class TeacherOutputs:
             ValueError: there are several teachers.
         """
         (classifier,) = self.classifiers
-        return self._prepare(str(layer), lambda pixels: layer.read(classifier, pixels)[0])
+        return self._prepare(f"layer {layer}", lambda pixels: layer.read(classifier, pixels)[0])
 
     @torch.no_grad()
     def _prepare(self, reads: str, compute: Callable[[Tensor], Tensor]) -> Outputs:

@@ -57,10 +57,17 @@ def compare_here(data: DataConfig, run: RunConfig, trained_teacher: TrainingResu
         fresh: bool = False,
         results: str = "results",
         training: TrainingConfig = ONE_EPOCH,
+        layer: str | None = None,
         **more: Any,
     ) -> ComparisonResult:
         comparison = ComparisonConfig(
-            tuple(methods), tuple(students), seeds=seeds, jobs=jobs, fresh=fresh, results_dir=tmp_path / results
+            tuple(methods),
+            tuple(students),
+            student_layer=layer,
+            seeds=seeds,
+            jobs=jobs,
+            fresh=fresh,
+            results_dir=tmp_path / results,
         )
         return compare(comparison, data=data, run=run, training=training, **more)
 
@@ -131,6 +138,15 @@ class TestTheResult:
         assert [cell.method for cell in result.cells] == ["labels", "kd"]
         assert [refused.cell for refused in result.refused] == [str(Cell(CNN, MethodConfig("at")))]
         assert "mlp-16, has none" in result.refused[0].reason
+
+    def test_leaves_out_a_layer_that_one_of_the_students_does_not_have(self, compare_here: Compare) -> None:
+        result = compare_here(methods=("sp",), students=(MLP, CNN), seeds=1, layer="conv1")
+        assert [(cell.student, cell.method) for cell in result.cells][1:] == [("cnn-2", "labels"), ("cnn-2", "sp")]
+        assert "mlp-8 with sp: --student-layer: the network has no layer 'conv1'" in result.refused[0].reason
+
+    def test_refuses_a_layer_that_no_student_has_before_the_first_run(self, compare_here: Compare) -> None:
+        with pytest.raises(KdError, match=r"nothing to compare .*no layer 'fc9': did you mean fc"):
+            compare_here(methods=("sp",), layer="fc9")
 
     def test_with_a_fraction_of_the_labels_every_seed_chooses_its_own(self, compare_here: Compare) -> None:
         few = {"labels": LabelConfig(0.1, Transfer.all)}
