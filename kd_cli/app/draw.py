@@ -35,4 +35,4 @@ def _draw_and_predict(networks: dict[Role, Checkpoint]) -> None:
                 st.html(predictions.as_html(found, "Your drawing"))
 
 
-PAGE = Page(show, "Draw", "draw", first=True)
+PAGE = Page(show, "Draw", "draw")

@@ -46,7 +46,7 @@ def show() -> None:
         row = st.number_input("Test image", 0, len(dataset.test) - 1, _most_telling(dataset, networks))
         label = dataset.info.classes[int(dataset.test.labels[row])]
         st.html(
-            markup.image(dataset.test.images[row, 0].numpy(), f"Test image {row}, labelled {label}", 140)
+            markup.image(dataset.test.images[row].numpy(), f"Test image {row}, labelled {label}", 140)
             + f"<p>Its label: <strong>{markup.escape(label)}</strong></p>"
         )
         temperature = st.slider("Temperature T", 0.5, 20.0, float(DEFAULTS["temperature"]), 0.5)
@@ -111,7 +111,7 @@ def _show_loss(terms: Mapping[str, Term], alpha: float, temperature: float) -> N
         "sum": "Sum",
     }
     rows = [(names[name], f"{term.value:.4f}") for name, term in terms.items()]
-    st.html(markup.heading("The loss") + markup.table(["Term", "Nats"], rows))
+    st.html(markup.heading("The loss") + markup.table(["Term", "Nats"], rows, has_sum=True))
 
 
 def _show_gradient(terms: Mapping[str, Term], classes: tuple[str, ...]) -> None:

@@ -4,23 +4,24 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
 import torch
 from torch import Tensor
 
-from kd_cli.app import markup
+from kd_cli.app import markup, settings
 from kd_cli.app.run import runs
-from kd_cli.commands.job import require_fit
-from kd_cli.config import DataConfig, DeviceName, KdError, Role, RunConfig
+from kd_cli.commands.job import load_network, require_fit
+from kd_cli.commands.predict import name_data
+from kd_cli.config import DataConfig, KdError, Role
 from kd_cli.data import prepared
-from kd_cli.data.dataset import DataInfo, Dataset
+from kd_cli.data.dataset import HANDWRITING, DataInfo, Dataset
 from kd_cli.networks.checkpoint import (
     Checkpoint,
     checkpoint_path,
     find_checkpoint,
-    load_checkpoint,
     shipped_models_dir,
 )
 from kd_cli.networks.classifier import compute_logits
@@ -33,29 +34,53 @@ COMMAND_OR_OPTION = re.compile(r"\bkd [a-z-]+(?: --[a-z-]+ \S+)*|--([a-z][a-z-]*
 CPU = torch.device("cpu")
 
 
-def data_config() -> DataConfig:
-    """The data set, as `serve` was told."""
-    return DataConfig(dataset=os.environ["KD_DATASET"], data_dir=Path(os.environ["KD_DATA_DIR"]))
+def find_pair(dataset: str, fits: Callable[[DataInfo, DataInfo], bool]) -> dict[Role, Checkpoint]:
+    """A data set's teacher, and the student that the visitor chooses: its own, or one that was trained on the page.
 
+    Where the file of the chosen one has vanished or is damaged, a line says so and the data set's own is used.
 
-def run_config() -> RunConfig:
-    """Where the networks are, as `serve` was told. What visitors wait for is computed on the CPU."""
-    return RunConfig(models_dir=Path(os.environ["KD_MODELS_DIR"]), device=DeviceName.cpu)
-
-
-def find_pair(dataset: str) -> dict[Role, Checkpoint]:
-    """A data set's teacher and student; ``auto`` is MNIST's, as it is for ``kd predict``.
+    Args:
+        dataset: its name.
+        fits: (the teacher's data, other data) -> whether a student that was trained on the page with these may be
+            chosen.
 
     Raises:
-        KdError: one of them is not there, or damaged.
+        KdError: there is no teacher, or no student at all; or one is damaged.
     """
-    name = "mnist" if dataset == "auto" else dataset
-    return {role: _load_or_shipped(name, role) for role in Role}
+    teacher = load_or_shipped(dataset, Role.teacher)
+    trained = {run.output: run.name for run in runs().students() if fits(teacher.metadata.data, run.data)}
+    try:
+        own: Checkpoint | None = load_or_shipped(dataset, Role.student)
+    except KdError:
+        if not trained:
+            raise
+        own = None
+    students = ({own.path: "The one that is loaded"} if own else {}) | trained
+    chosen = next(iter(students))
+    if trained:
+        # What a widget holds is forgotten while another page is shown; this is not.
+        kept = st.session_state.get("student", chosen)
+        index = list(students).index(kept) if kept in students else 0
+        chosen = st.selectbox("Student", students, index, format_func=lambda path: students[path])
+        st.session_state["student"] = chosen
+    try:
+        student = own if own and chosen == own.path else load(chosen)
+    except KdError as error:
+        gone = f"The student of run {students[chosen]} is gone or damaged"
+        if own is None:
+            raise KdError(f"{gone}: train another one on the page Train") from error
+        st.warning(markup.as_markdown(f"{gone}. The one that is loaded is used instead."))
+        student = own
+    return {Role.teacher: teacher, Role.student: student}
 
 
-def _load_or_shipped(dataset: str, role: Role) -> Checkpoint:
-    """The network trained here. Where its file is damaged, a line says so and the one that ships takes its place."""
-    path = find_checkpoint(run_config().models_dir, dataset, role)
+def load_or_shipped(dataset: str, role: Role) -> Checkpoint:
+    """A data set's network. Where the file of one's own is damaged, a line says so and the one that ships is used.
+
+    Raises:
+        KdError: it is not there, or damaged.
+    """
+    path = find_checkpoint(settings.run.models_dir, dataset, role)
     try:
         return load(path)
     except KdError as error:
@@ -82,71 +107,60 @@ def load(path: Path) -> Checkpoint:
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _load(path: Path, changed: int) -> Checkpoint:
-    return load_checkpoint(path, CPU)
+    return load_network(path, CPU, settings.run)
 
 
 def pair_for_images() -> dict[Role, Checkpoint]:
-    """The pair that predicts a visitor's images; its student may be one that was trained on the page.
+    """The pair that predicts a visitor's images; ``auto`` is MNIST's, as it is for ``kd predict``.
 
     Raises:
         KdError: one of the networks is not there, or damaged.
     """
-    networks = find_pair(data_config().dataset)
-    classes = networks[Role.teacher].metadata.data.classes
-    return choose_student(networks, lambda data: data.classes == classes)
+    return find_pair(_name_images(), lambda own, other: (own.classes, own.shape) == (other.classes, other.shape))
 
 
-def choose_student(networks: dict[Role, Checkpoint], fits: Callable[[DataInfo], bool]) -> dict[Role, Checkpoint]:
-    """Let the visitor choose among the pair's student and those that were trained on the page with data that fits.
-
-    Where the file of the chosen one has vanished or is damaged, a line says so and the pair's student is used.
-    """
-    own = networks[Role.student].path
-    students = {own: "The one that is loaded"} | {run.output: run.name for run in runs().students() if fits(run.data)}
-    # What a widget holds is forgotten while another page is shown; this is not.
-    kept = st.session_state.get("student", own)
-    if len(students) == 1:
-        return networks
-    index = list(students).index(kept) if kept in students else 0
-    chosen = st.selectbox("Student", students, index, format_func=lambda path: students[path])
-    st.session_state["student"] = chosen
+def is_handwriting() -> bool:
+    """Whether visitors' images are handwriting, so that they may draw some."""
     try:
-        return networks | {Role.student: load(chosen)}
-    except KdError:
-        st.warning(
-            markup.as_markdown(
-                f"The student of run {students[chosen]} is gone or damaged. The one that is loaded is used instead."
-            )
-        )
-        return networks
+        path = find_checkpoint(settings.run.models_dir, _name_images(), Role.teacher)
+        return load(path).metadata.data.is_handwriting
+    except KdError:  # each page says so
+        return _name_images() in HANDWRITING
 
 
-def for_testing() -> tuple[Dataset, dict[Role, Checkpoint]]:
-    """Test images, and the pair trained on their data set: MNIST's or, without it, the bundled digits'.
+def _name_images() -> str:
+    return name_data(settings.data.dataset, settings.run.models_dir)
+
+
+def test_images() -> Dataset:
+    """The test images: MNIST's or, without it, the bundled digits'.
 
     Raises:
-        KdError: the data set cannot be had, or one of the networks.
+        KdError: the data set cannot be had.
     """
-    config = data_config()
-    dataset = _load_test_images(config)
-    name = dataset.info.name
-    if config.dataset == "auto" and name != "mnist":
+    dataset = _load_test_images(settings.data)
+    if settings.data.dataset == "auto" and dataset.info.name != "mnist":
         st.warning(
             "MNIST is not here and cannot be downloaded. This page uses the bundled digits, and networks trained on "
             "them. Their numbers are not comparable with MNIST's."
         )
-    networks = find_pair(name)
+    return dataset
+
+
+def for_testing() -> tuple[Dataset, dict[Role, Checkpoint]]:
+    """Test images, and the pair trained on their data set.
+
+    Raises:
+        KdError: the data set cannot be had, or one of the networks.
+    """
+    dataset = test_images()
+    networks = find_pair(dataset.info.name, lambda own, other: own.name == other.name)
     return dataset, {role: require_fit(network, dataset.info) for role, network in networks.items()}
 
 
-def for_testing_with_choice() -> tuple[Dataset, dict[Role, Checkpoint]]:
-    """As `for_testing`; the student may be one that was trained on the page.
-
-    Raises:
-        KdError: as `for_testing`.
-    """
-    dataset, networks = for_testing()
-    return dataset, choose_student(networks, lambda data: data.name == dataset.info.name)
+def same_data(dataset: Dataset) -> DataConfig:
+    """How to load a data set again elsewhere: it is the same one, whatever ``auto`` would be there."""
+    return replace(settings.data, dataset=dataset.info.name) if settings.data.dataset == "auto" else settings.data
 
 
 @st.cache_resource(show_spinner="Loading the test images", max_entries=2)
@@ -191,6 +205,6 @@ def show_sources(networks: Iterable[Checkpoint]) -> None:
 
 def _without_folders(text: str) -> str:
     """Where the networks lie is the server's business, not its visitors'."""
-    for folder in (run_config().models_dir, shipped_models_dir(), runs().folder):
+    for folder in (settings.run.models_dir, shipped_models_dir(), runs().folder):
         text = text.replace(f"{folder}{os.sep}", "")
     return text

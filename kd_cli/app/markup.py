@@ -1,7 +1,6 @@
 """Results -> pieces of the page. Plain HTML: it appears at once, and is read out as the tables that it is made of."""
 
 import base64
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +8,23 @@ from functools import cache
 from html import escape as escape
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from kd_cli.config import Role
-from kd_cli.digits.mnist_format import Image28
+from kd_cli.digits.saved import encode
 from kd_cli.networks.metadata import Metadata
+
+MOST_CLASSES = 20
+"""That are shown one by one."""
+
+LONG_NAME = 20
+"""Letters of a class's name, from which it may be cut off."""
+
+MOST_RANKED = 10
+"""That are shown where there are more."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +69,26 @@ def as_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~:$&-])", r"\\\1", text)
 
 
-def image(pixels: Image28, alt: str, side: int) -> str:
-    """A 28x28 image, its pixels visible, ``side`` wide on the page."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    content = base64.b64encode(file.getvalue()).decode()
-    return f'<img class="kd-pixels" src="data:image/png;base64,{content}" alt="{escape(alt)}" width="{side}">'
+def image(pixels: NDArray[np.uint8], alt: str, side: int) -> str:
+    """An image, (channels, height, width), ``side`` wide on the page; the pixels of a small one are visible."""
+    step = max(1, pixels.shape[2] // (2 * side))  # no more than screens can show
+    content = base64.b64encode(encode(pixels[:, ::step, ::step])).decode()
+    smooth = " kd-smooth" if pixels.shape[2] > side else ""
+    return f'<img class="kd-pixels{smooth}" src="data:image/png;base64,{content}" alt="{escape(alt)}" width="{side}">'
 
 
 def probabilities(title: str, values: Sequence[tuple[str, float]], role: Role, note: str = "") -> str:
-    """Probabilities of classes as a table whose cells are bars; the largest stands out."""
+    """Probabilities of classes as a table whose cells are bars; the largest stands out.
+
+    Of many classes, the most probable ones are shown, and the others as one.
+    """
     most = max(range(len(values)), key=lambda i: values[i][1])
+    if len(values) > MOST_CLASSES:
+        ranked = sorted(values, key=lambda each: -each[1])
+        others = ranked[MOST_RANKED:]
+        values, most = [*ranked[:MOST_RANKED], (f"{len(others):,} others", sum(value for _, value in others))], 0
     rows = "".join(
-        f'<tr{" class=kd-most" if i == most else ""}><th scope="row">{escape(name)}</th>'
+        f"<tr{' class=kd-most' if i == most else ''}>{_head(name)}"
         f'<td class="kd-track"><div style="width:{100 * value:.2f}%"></div></td>'
         f"<td>{100 * value:.1f} %</td></tr>"
         for i, (name, value) in enumerate(values)
@@ -111,14 +128,15 @@ def heading(text: str, level: int = 2) -> str:
     return f"<h{level}>{escape(text)}</h{level}>"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; its first column names the rows, the last row stands out."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], has_sum: bool = False) -> str:
+    """A table; its first column names the rows, and the last row stands out if it is a sum."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
         for name, *cells in rows
     )
-    return f'<table class="kd-table kd-sum"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    kind = "kd-table kd-sum" if has_sum else "kd-table"
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def side_by_side(columns: Sequence[str], rows: Sequence[Measure], caption: str) -> str:
@@ -145,22 +163,34 @@ def side_by_side(columns: Sequence[str], rows: Sequence[Measure], caption: str) 
 
 
 def signed_bars(rows: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
-    """Values above and below 0, in bars that go right and left from the middle; all columns have one scale."""
+    """Values above and below 0, in bars that go right and left from the middle; all columns have one scale.
+
+    Of many rows, those with the largest values are shown.
+    """
     most = max(abs(value) for values in columns.values() for value in values) or 1
     head = "".join(f'<th scope="col">{escape(name.capitalize())}</th>' for name in columns)
     body = []
-    for i, name in enumerate(rows):
+    chosen: Iterable[int] = range(len(rows))
+    if len(rows) > MOST_CLASSES:
+        chosen = sorted(chosen, key=lambda i: -max(abs(values[i]) for values in columns.values()))[:MOST_RANKED]
+    for i in chosen:
         cells = []
         for values in columns.values():
             side = "left" if values[i] >= 0 else "right"
             style = f"margin-{side}:50%;width:{50 * abs(values[i]) / most:.1f}%"
             push = ";margin-left:auto" if side == "right" else ""
             cells.append(f'<td>{values[i]:+.4f}<div class="kd-bar" style="{style}{push}"></div></td>')
-        body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+        body.append(f'<tr><th scope="row">{escape(rows[i])}</th>{"".join(cells)}</tr>')
     return (
         f'<table class="kd-table kd-signed"><thead><tr><th scope="col">Class</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table>"
     )
+
+
+def _head(name: str, scope: str = "row") -> str:
+    """The head of a row or column. A long name is cut off by the style sheet, and whole in the title."""
+    title = f' title="{escape(name)}"' if len(name) > LONG_NAME else ""
+    return f'<th scope="{scope}"{title}>{escape(name)}</th>'
 
 
 def count_confused(counts: Sequence[Sequence[int]]) -> int:
@@ -177,7 +207,7 @@ def confusion(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str
         classes: their names.
         darkest: the count that is shown the darkest, the same for matrices side by side.
     """
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
+    head = "".join(_head(name, "col") for name in classes)
     body = []
     for i, (name, row) in enumerate(zip(classes, counts, strict=True)):
         cells = "".join(
@@ -186,7 +216,7 @@ def confusion(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str
             else f'<td style="background:rgb(200 104 47 / {0.5 * count / (darkest or 1):.2f})">{count or ""}</td>'
             for j, count in enumerate(row)
         )
-        body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+        body.append(f"<tr>{_head(name)}{cells}</tr>")
     return (
         f'<div class="kd-scroll" tabindex="0" role="region" aria-label="Confusion matrix: {escape(title)}">'
         f'<table class="kd-confusion"><caption>{escape(title)}: rows are labels, columns predictions</caption>'

@@ -15,15 +15,13 @@ class Page:
         show: renders it.
         title: in the navigation; also makes its address.
         icon: the name of a Material symbol.
-        first: whether it opens at the server's address.
     """
 
     show: Callable[[], None]
     title: str
     icon: str
-    first: bool = False
 
-    def as_entry(self) -> StreamlitPage:
-        """The page as Streamlit's navigation takes it."""
+    def as_entry(self, is_first: bool = False) -> StreamlitPage:
+        """The page as Streamlit's navigation takes it; the first one opens at the server's address."""
         path = self.title.lower().replace(" ", "-")
-        return st.Page(self.show, title=self.title, icon=f":material/{self.icon}:", url_path=path, default=self.first)
+        return st.Page(self.show, title=self.title, icon=f":material/{self.icon}:", url_path=path, default=is_first)

@@ -5,13 +5,13 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kd_cli.app import markup
 from kd_cli.commands.image_files import see
 from kd_cli.commands.predict import classify
 from kd_cli.commands.results import Prediction
 from kd_cli.config import Role
-from kd_cli.digits.mnist_format import Image28
 from kd_cli.networks.checkpoint import Checkpoint
 
 
@@ -20,13 +20,13 @@ class Predictions:
     """What both networks predict for an image.
 
     Attributes:
-        seen: the image as the networks saw it.
+        seen: the image as the networks saw it, uint8 (channels, height, width).
         by_role: each network's prediction.
         predicted_ms: the milliseconds that each took.
         classes: the names of the classes.
     """
 
-    seen: Image28
+    seen: NDArray[np.uint8]
     by_role: dict[Role, Prediction]
     predicted_ms: dict[Role, float]
     classes: tuple[str, ...]
@@ -36,19 +36,18 @@ def predict_file(content: bytes, name: str, networks: dict[Role, Checkpoint]) ->
     """Predict an image file with both networks, as ``kd predict`` does.
 
     Raises:
-        KdError: the file is no image, or damaged, too large or blank; the message calls it ``name``.
+        KdError: the file is no image, or damaged, too large or, of handwriting, blank; the message calls it ``name``.
     """
-    data = networks[Role.teacher].metadata.data
-    return predict_image(see(io.BytesIO(content), name, data)[0], networks)
+    return predict_image(see(io.BytesIO(content), name, networks[Role.teacher].metadata.data), networks)
 
 
-def predict_image(seen: Image28, networks: dict[Role, Checkpoint]) -> Predictions:
-    """Predict a 28x28 image with both networks, one after the other."""
+def predict_image(seen: NDArray[np.uint8], networks: dict[Role, Checkpoint]) -> Predictions:
+    """Predict an image, uint8 (channels, height, width), with both networks, one after the other."""
     by_role, predicted_ms = {}, {}
     for role, network in networks.items():
-        classify(network, seen[np.newaxis, np.newaxis])  # or what is measured would be a cold start
+        classify(network, seen[np.newaxis])  # or what is measured would be a cold start
         start = time.perf_counter()
-        (by_role[role],) = classify(network, seen[np.newaxis, np.newaxis])
+        (by_role[role],) = classify(network, seen[np.newaxis])
         predicted_ms[role] = 1000 * (time.perf_counter() - start)
     return Predictions(seen, by_role, predicted_ms, networks[Role.teacher].metadata.data.classes)
 
@@ -64,7 +63,8 @@ def as_html(found: Predictions, what: str) -> str:
         )
         for role, prediction in found.by_role.items()
     )
-    image = markup.image(found.seen, f"{what} as the networks saw it, 28 by 28 pixels", 140)
+    _, height, width = found.seen.shape
+    image = markup.image(found.seen, f"{what} as the networks saw it, {width} by {height} pixels", 140)
     return (
         f"{markup.verdict(*(prediction.label for prediction in found.by_role.values()))}"
         f'<div class="kd-predictions">{charts}<figure>{image}'

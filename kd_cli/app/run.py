@@ -101,6 +101,13 @@ class Run:
                 leftover.unlink(missing_ok=True)
         self._ended.set()
 
+    def end(self) -> None:
+        """Take the run out of the queue or, where its turn has come, stop it."""
+        if self._process:
+            self.stop()
+        else:
+            self.cancel()
+
     def stop(self) -> None:
         """End the run after the epoch that it is in, and keep its student."""
         self.stopping = True

@@ -19,7 +19,7 @@ def show() -> None:
     """The page Samples."""
     st.title("Test images")
     with loaded.failures_shown():
-        dataset, networks = loaded.for_testing_with_choice()
+        dataset, networks = loaded.for_testing()
     teacher, student = (loaded.test_logits(dataset, networks[role]) for role in (Role.teacher, Role.student))
     classes = dataset.info.classes
     left, middle, right = st.columns(3, vertical_alignment="bottom")
@@ -34,7 +34,7 @@ def show() -> None:
     st.html(_grid(dataset, shown, teacher, student))
     if shown:
         row = st.selectbox("Look closer at image", shown)
-        found = predictions.predict_image(dataset.test.images[row, 0].numpy(), networks)
+        found = predictions.predict_image(dataset.test.images[row].numpy(), networks)
         st.html(predictions.as_html(found, f"Test image {row}"))
     loaded.show_sources(networks.values())
 
@@ -63,7 +63,7 @@ def _grid(dataset: Dataset, rows: list[int], teacher: Tensor, student: Tensor) -
     for row in rows:
         label = classes[int(dataset.test.labels[row])]
         predicted = {name: classes[int(logits[row].argmax())] for name, logits in (("T", teacher), ("S", student))}
-        image = markup.image(dataset.test.images[row, 0].numpy(), f"Test image {row}", 84)
+        image = markup.image(dataset.test.images[row].numpy(), f"Test image {row}", 84)
         marked = ", ".join(
             f'<span class="{"kd-correct" if each == label else "kd-incorrect"}">{name} {markup.escape(each)}</span>'
             for name, each in predicted.items()

@@ -3,11 +3,11 @@
 import gc
 import importlib.util
 import logging
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,20 +65,16 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     import torch
     from starlette.middleware import Middleware
 
-    from kd_cli.app import pages, process  # noqa: F401  better now than while the first visitor waits
+    from kd_cli.app import pages, process, settings  # noqa: F401  better now than while the first visitor waits
     from kd_cli.app.gate import Gate
     from kd_cli.app.uploads import count_bytes
-    from kd_cli.data.prepared import require_known
+    from kd_cli.commands.predict import name_data
 
     if not hasattr(getattr(streamlit, "App", None), "run"):
         raise KdError(f"the page needs a newer Streamlit than {streamlit.__version__}: {INSTALL}")
-    require_known(data)
-    # The script runs anew for every visitor and every click. It finds there what it was told.
-    os.environ |= {
-        "KD_DATASET": data.dataset,
-        "KD_DATA_DIR": str(data.data_dir),
-        "KD_MODELS_DIR": str(page.models_dir.absolute()),
-    }
+    name_data(data.dataset, page.models_dir)
+    settings.data = data
+    settings.run = replace(settings.run, models_dir=page.models_dir.absolute())
     torch.set_num_threads(1)  # a visitor's image is too little work to share, and visitors run side by side anyway
     gc.freeze()  # what was imported stays: no collection need look at it
     app = streamlit.App(

@@ -9,16 +9,16 @@ from typing import Any
 
 import streamlit as st
 
-from kd_cli.app import curves, draw, loaded, markup
+from kd_cli.app import curves, draw, loaded, markup, settings, upload
 from kd_cli.app.bounds import require_modest
 from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS, MAX_RUN_MINUTES, MAX_STUDENTS
 from kd_cli.app.navigation import Page
 from kd_cli.app.run import Run, runs
 from kd_cli.app.visitor import current_visitor
-from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.job import StudentConfig, require_fit
 from kd_cli.commands.results import TrainingResult
-from kd_cli.config import MAX_SEED, ConfigError, KdError, Role, RunConfig, TrainingConfig
-from kd_cli.data.dataset import DataInfo
+from kd_cli.config import AUGMENTATIONS, MAX_SEED, ConfigError, DeviceName, KdError, Role, TrainingConfig
+from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.distillation.methods import METHODS, MethodConfig
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.report.tables import counted
@@ -32,20 +32,30 @@ STEPS = {"temperature": 0.5, "alpha": 0.05}
 
 DEFAULTS = TrainingConfig(epochs=3)
 
+CHANGES = {
+    "shift": "move it a little",
+    "warp": "turn, scale and slant it a little",
+    "flip-crop": "mirror it at random, and move it by more",
+    "resized-crop": "show a part of it",
+}
+"""What each augmentation does to an image."""
+
 STUDENTS = (
     "cnn-N has N filters, mlp-N[-M...] hidden layers of these sizes, resnet-N N layers (8, 14, 20, ...). Other "
     "networks are for the command line: no visitor makes the server run other code."
 )
 
-Configure = Callable[[str], StudentConfig]
-"""The name of a data set -> what to train on it. Raises `ConfigError` where the visitor asks for what cannot be."""
+Configure = Callable[[], StudentConfig]
+"""What the visitor asks for. Raises `ConfigError` where that cannot be."""
 
 
 def show() -> None:
     """The page Train."""
     st.title("Distil a student")
     with loaded.failures_shown():
-        dataset, networks = loaded.for_testing()
+        dataset = loaded.test_images()
+        teacher = loaded.load_or_shipped(dataset.info.name, Role.teacher)
+        require_fit(teacher, dataset.info)
     st.html(
         f"<p>This page does what <code>kd distill</code> does, on {markup.escape(dataset.info.name)}: it trains a new "
         f"student with the teacher. A student may have up to {MAX_PARAMETERS:,} parameters, and a run up to "
@@ -56,11 +66,11 @@ def show() -> None:
     me = current_visitor()
     above, asking = st.container(), st.container()
     with asking:
-        configure = _ask()
+        configure = _ask(dataset)
         refused = None
         if st.button("Start"):
             try:
-                _start(configure, dataset.info)
+                _start(configure(), dataset.info)
             except KdError as error:
                 refused = loaded.in_page_words(str(error))
     with above:
@@ -72,18 +82,18 @@ def show() -> None:
         latest = runs().latest_of(me)
         if latest:
             _show_outcome(latest)
-    loaded.show_sources([networks[Role.teacher]])
+    loaded.show_sources([teacher])
 
 
 def _mine(unfinished: list[Run], me: str) -> list[Run]:
     return [run for run in unfinished if run.owner == me]
 
 
-def _ask() -> Configure:
+def _ask(dataset: Dataset) -> Configure:
     left, middle, right = st.columns(3)
     with left:
         method = st.selectbox("Method", METHODS, list(METHODS).index("kd"), format_func=_describe)
-        student = st.text_input("Student", "mlp-128", help=STUDENTS)
+        student = st.text_input("Student", "mlp-128" if dataset.info.shape[0] == 1 else "resnet-8", help=STUDENTS)
     options: dict[str, Any] = {}
     with middle:
         for name, default in METHODS[method].options.items():
@@ -99,15 +109,21 @@ def _ask() -> Configure:
         epochs = st.number_input("Epochs", 1, MAX_EPOCHS, DEFAULTS.epochs)
         lr = st.number_input("Learning rate", 0.0, None, DEFAULTS.lr, DEFAULTS.lr / 2, format="%g")
         seed = st.number_input("Seed", 0, MAX_SEED, DEFAULTS.seed)
-    augment = st.checkbox("Move each image by up to 2 pixels, anew in every epoch")
+    changes = st.multiselect(
+        "Change each image, anew in every epoch",
+        AUGMENTATIONS,
+        format_func=lambda name: f"{name}: {CHANGES[name]}",
+        placeholder="Images stay as they are",
+    )
 
-    def configure(dataset: str) -> StudentConfig:
+    def configure() -> StudentConfig:
+        augment = tuple(name for name in AUGMENTATIONS if name in changes)
         return StudentConfig(
             _parse_student(student),
             MethodConfig(method, **options),
-            data=replace(loaded.data_config(), dataset=dataset),
-            training=TrainingConfig(epochs=epochs, lr=lr, seed=seed, augment=("shift",) if augment else ()),
-            run=RunConfig(models_dir=loaded.run_config().models_dir),
+            data=loaded.same_data(dataset),
+            training=TrainingConfig(epochs=epochs, lr=lr, seed=seed, augment=augment),
+            run=replace(settings.run, device=DeviceName.auto),
         )
 
     return configure
@@ -129,13 +145,12 @@ def _describe(method: str) -> str:
     return f"{method}: {METHODS[method].short}"
 
 
-def _start(configure: Configure, data: DataInfo) -> None:
+def _start(config: StudentConfig, data: DataInfo) -> None:
     """Put a run into the queue.
 
     Raises:
-        KdError: what the visitor asks for cannot be, or is more than this page trains.
+        KdError: it is more than this page trains, or too many runs wait.
     """
-    config = configure(data.name)
     require_modest(config, data)
     name = f"{config.architecture} on {data.name}, {config.method}, {counted(config.training.epochs, 'epoch')}"
     runs().add(name, config, data, current_visitor())
@@ -150,9 +165,13 @@ def _watch(me: str, mine: list[Run]) -> None:
     for run in mine:
         if run.running:
             _show_progress(run)
+        if run.stopping:
+            st.button("Stop now, and keep nothing", key=f"cancel {run.name}", on_click=run.cancel)
         else:
-            # A callback: the run may begin, and this button go, before the click arrives.
-            st.button("Take out of the queue", key=f"cancel {run.name}", on_click=run.cancel)
+            # One button with two names: a click is not lost although the run begins before it arrives.
+            name = "Stop after this epoch" if run.running else "Take out of the queue"
+            st.button(name, key=f"end {run.name}", on_click=run.end)
+        curves.show(run)
 
 
 def _describe_queue(unfinished: list[Run], me: str) -> str:
@@ -166,17 +185,12 @@ def _describe_queue(unfinished: list[Run], me: str) -> str:
 
 
 def _show_progress(run: Run) -> None:
-    """How far the visitor's own run is, and the way to stop it."""
+    """How far the visitor's own run is."""
     if run.total_steps:
         state = "Stopping after this epoch" if run.stopping else "Training"
         st.progress(run.step / run.total_steps, f"{state}: step {run.step:,} of {run.total_steps:,}")
     else:
         st.progress(0.0, "Starting: the teacher's outputs for all training images are computed")
-    if run.stopping:
-        st.button("Stop now, and keep nothing", on_click=run.cancel)
-    else:
-        st.button("Stop after this epoch", on_click=run.stop)
-    curves.show(run)
 
 
 def _show_outcome(run: Run) -> None:
@@ -211,9 +225,10 @@ def _show_result(run: Run, result: TrainingResult) -> None:
         return
     left, right, _ = st.columns([1, 1, 2])
     left.download_button("Download the checkpoint", content, run.output.name, "application/octet-stream")
-    if right.button("Try it on the page Draw"):
+    page = draw.PAGE if loaded.is_handwriting() else upload.PAGE
+    if right.button(f"Try it on the page {page.title}"):
         st.session_state["student"] = run.output
-        st.switch_page(draw.PAGE.as_entry())
+        st.switch_page(page.as_entry())
 
 
 PAGE = Page(show, "Train", "model_training")

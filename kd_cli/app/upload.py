@@ -9,6 +9,7 @@ from kd_cli.app import loaded, markup, predictions
 from kd_cli.app.limits import MAX_IMAGES, TOTAL_MEGABYTES, UPLOAD_MEGABYTES
 from kd_cli.app.navigation import Page
 from kd_cli.config import KdError, Role
+from kd_cli.data.dataset import DataInfo
 from kd_cli.digits.decode import SUFFIXES
 from kd_cli.networks.checkpoint import Checkpoint
 
@@ -18,16 +19,17 @@ def show() -> None:
     st.title("Upload images")
     with loaded.failures_shown():
         networks = loaded.pair_for_images()
-    for file in _receive()[:MAX_IMAGES]:
+    for file in _receive(networks[Role.teacher].metadata.data)[:MAX_IMAGES]:
         _show(file.name, file.getvalue(), networks)
     loaded.show_sources(networks.values())
 
 
-def _receive() -> list[UploadedFile]:
+def _receive(data: DataInfo) -> list[UploadedFile]:
     """The visitor's images; nothing, and a message, where they are too many megabytes."""
     state = st.session_state
+    what = "one handwritten character each" if data.is_handwriting else f"what {data.name} shows"
     files = st.file_uploader(
-        f"Images of one handwritten digit each, of any size, up to {UPLOAD_MEGABYTES} MB each and {TOTAL_MEGABYTES} MB "
+        f"Images of {markup.as_markdown(what)}, of any size, up to {UPLOAD_MEGABYTES} MB each and {TOTAL_MEGABYTES} MB "
         f"together: {', '.join(sorted(SUFFIXES))}",
         accept_multiple_files=True,
         key=f"uploader {state.setdefault('uploader', 0)}",

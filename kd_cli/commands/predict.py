@@ -113,7 +113,7 @@ def _load_networks(
     for path in paths.values():
         require_readable(path)
     networks = {role: load_network(path, where, run) for role, path in paths.items() if not is_plain(path)}
-    name = _name_data(data, run.models_dir, _data_of(networks))
+    name = name_data(data, run.models_dir, _data_of(networks))
     missing = []
     for role in [role for role in given if role not in paths]:
         try:
@@ -139,8 +139,17 @@ def _data_of(networks: Mapping[Role, Checkpoint]) -> DataInfo | None:
     return next((network.metadata.data for network in networks.values()), None)
 
 
-def _name_data(data: str, models_dir: Path, about: DataInfo | None) -> str:
-    """The name of the data set that the networks were trained on, which need not be here."""
+def name_data(data: str, models_dir: Path, about: DataInfo | None = None) -> str:
+    """The name of the data set that networks were trained on, which need not be here.
+
+    Args:
+        data: its name or its folder; ``auto`` is what ``about`` describes, or MNIST.
+        models_dir: where networks are.
+        about: the data of a network that is given.
+
+    Raises:
+        ConfigError: there is no such data set.
+    """
     if data == "auto":
         return about.name if about else "mnist"
     kept = os.listdir(models_dir) if os.path.isdir(models_dir) else []

@@ -9,6 +9,8 @@ import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
 
+from kd_cli.app import settings
+from kd_cli.config import DataConfig, DeviceName, RunConfig
 from tests.app.images import as_png
 
 Visit = Callable[[str], Any]
@@ -22,9 +24,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def visit(shipped: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visit]:
     """Open a page by the name of its room, with the networks that ship: ``visit("samples")``."""
-    monkeypatch.setenv("KD_DATASET", "digits")
-    monkeypatch.setenv("KD_DATA_DIR", str(data_dir))
-    monkeypatch.setenv("KD_MODELS_DIR", str(shipped))
+    monkeypatch.setattr(settings, "data", DataConfig("digits", data_dir))
+    monkeypatch.setattr(settings, "run", RunConfig(shipped, DeviceName.cpu))
     streamlit.cache_resource.clear()
 
     def open_page(name: str) -> Any:

@@ -1,13 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from kd_cli.app import canvas
+from kd_cli.app import canvas, settings
 from tests.app.conftest import Visit
 from tests.app.images import as_png, html, plain
 
 
 def test_a_drawing_is_predicted_by_both_networks(visit: Visit, monkeypatch: pytest.MonkeyPatch, seven: bytes) -> None:
-    monkeypatch.setenv("KD_DATASET", "mnist")
+    monkeypatch.setattr(settings, "data", replace(settings.data, dataset="mnist"))
     monkeypatch.setattr(canvas, "draw", lambda key: seven)
     shown = html(visit("draw"))
     assert "Both predict <strong>7</strong>" in shown

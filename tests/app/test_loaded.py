@@ -1,13 +1,14 @@
 """Networks and data that the pages share."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 
-from kd_cli.app import compare, loaded
+from kd_cli.app import compare, loaded, settings
 from kd_cli.app.events import Measured
 from kd_cli.config import Role
 from kd_cli.data.dataset import DataInfo
@@ -56,7 +57,7 @@ def test_a_damaged_network_of_ones_own_is_a_line_and_the_shipped_one_is_used(
     own = checkpoint_path(tmp_path, "digits", role)
     own.parent.mkdir(parents=True)
     own.write_bytes(b"damaged")
-    monkeypatch.setenv("KD_MODELS_DIR", str(tmp_path))
+    monkeypatch.setattr(settings, "run", replace(settings.run, models_dir=tmp_path))
     page = visit("samples")
     assert f"digits/{role.value}.safetensors is damaged" in plain(page.warning[0])
     assert f"The {role.value} that ships with kd is used instead" in plain(page.warning[0])
@@ -80,7 +81,7 @@ def test_errors_have_the_pages_words(message: str, shown: str) -> None:
 def test_networks_are_named_without_the_folders_of_the_server(
     visit: Visit, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KD_MODELS_DIR", str(tmp_path))
+    monkeypatch.setattr(settings, "run", replace(settings.run, models_dir=tmp_path))
     assert "<code>digits/teacher.safetensors</code> (ships with kd)" in html(visit("samples"))
     own = tmp_path / "digits" / "teacher.safetensors"
     own.parent.mkdir()
@@ -105,7 +106,7 @@ def test_a_student_that_was_trained_on_the_page_can_be_chosen(
 def test_without_mnist_the_pages_use_the_bundled_digits_and_say_so(
     visit: Visit, monkeypatch: pytest.MonkeyPatch, no_network: None
 ) -> None:
-    monkeypatch.setenv("KD_DATASET", "auto")
+    monkeypatch.setattr(settings, "data", replace(settings.data, dataset="auto"))
     page = visit("samples")
     assert "bundled digits" in page.warning[0].value
     assert "digits/teacher.safetensors" in html(page)
@@ -114,10 +115,10 @@ def test_without_mnist_the_pages_use_the_bundled_digits_and_say_so(
 def test_images_of_visitors_are_predicted_by_mnists_networks_even_without_mnist(
     visit: Visit, monkeypatch: pytest.MonkeyPatch, no_network: None
 ) -> None:
-    monkeypatch.setenv("KD_DATASET", "auto")
+    monkeypatch.setattr(settings, "data", replace(settings.data, dataset="auto"))
     assert "mnist/teacher.safetensors" in html(visit("draw"))
 
 
 def test_a_missing_network_is_a_message(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KD_DATASET", "kmnist")
+    monkeypatch.setattr(settings, "data", replace(settings.data, dataset="kmnist"))
     assert "run kd train-teacher --dataset kmnist" in plain(visit("draw").error[0])

@@ -209,6 +209,17 @@ def test_a_run_that_waits_can_be_taken_out(queue: Queue) -> None:
     assert queue.runs.latest_of("b") is second
 
 
+def test_one_click_ends_a_run_whether_it_waits_or_goes_on(queue: Queue) -> None:
+    first, second = (queue.add(visitor) for visitor in ("a", "b"))
+    wait_until(lambda: first.running)
+    second.end()
+    assert second.cancelled
+    first.end()
+    first.wait(60)
+    assert (first.stopping, first.cancelled) == (True, False)
+    assert first.result is not None
+
+
 def test_a_waiting_run_whose_visitor_has_left_is_passed_over(queue: Queue) -> None:
     first, second, third = (queue.add(visitor) for visitor in ("a", "b", "c"))
     wait_until(lambda: first.running)
