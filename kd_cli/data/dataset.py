@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-HANDWRITING = frozenset({"mnist", "qmnist", "emnist-digits", "kmnist", "digits", "usps"})
+HANDWRITING = frozenset(
+    ("mnist", "qmnist", "emnist-digits", "emnist-letters", "emnist-balanced", "kmnist", "digits", "usps")
+)
 """Data sets of single characters, written by hand."""
 
 

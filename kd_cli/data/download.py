@@ -12,7 +12,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,88 @@ class NoNetworkError(KdError):
     """The archives are not there, and could not be downloaded."""
 
 
-def fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None = None) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Family:
+    """How the classes of torchvision's that resemble each other are used.
+
+    Attributes:
+        place: (name of the class) -> where in its folder archives lie.
+        archives: (class) -> their names and md5 sums.
+        open: (class, its folder, which split, whether to download) -> the data set.
+        images: (data set) -> uint8 (N, H, W), (N, H, W, 3) or (N, 3, H, W).
+        labels: (data set) -> from 0, (N,).
+    """
+
+    place: Callable[[str], str]
+    archives: Callable[[Any], list[tuple[str, str]]]
+    open: Callable[[Any, Path, str, bool], Any]
+    images: Callable[[Any], Any] = lambda opened: opened.data
+    labels: Callable[[Any], Any] = lambda opened: opened.targets
+
+
+def _open_by_train(dataset_class: Any, folder: Path, split: str, download: bool) -> Any:
+    return dataset_class(folder, train=split == "train", download=download)
+
+
+def _open_by_split(dataset_class: Any, folder: Path, split: str, download: bool) -> Any:
+    return dataset_class(folder, split=split, download=download)
+
+
+MNIST = Family(lambda name: f"{name}/raw", lambda each: list(each.resources), _open_by_train)
+
+CIFAR = Family(lambda name: "", lambda each: [(each.filename, each.tgz_md5)], _open_by_train)
+
+USPS = replace(CIFAR, archives=lambda each: [tuple(each.split_list[split][1:]) for split in ("train", "test")])
+
+FAMILIES = {
+    "QMNIST": replace(
+        MNIST,
+        archives=lambda each: [
+            (url.rsplit("/", 1)[-1], md5) for split in ("train", "test") for url, md5 in each.resources[split]
+        ],
+        labels=lambda opened: opened.targets[:, 0],  # the others say who wrote it, and where in NIST's set it is
+    ),
+    "CIFAR10": CIFAR,
+    "CIFAR100": CIFAR,
+    "USPS": USPS,
+    "SVHN": replace(USPS, open=_open_by_split, labels=lambda opened: opened.labels),
+}
+"""Those that are not like MNIST, by torchvision's classes."""
+
+
+def _part_of_emnist(part: str) -> Family:
+    """Its images lie on their side, and its letters are counted from 1."""
+    return Family(
+        place=lambda name: f"{name}/raw",
+        archives=lambda each: [(each.url.rsplit("/", 1)[-1], each.md5)],
+        open=lambda each, folder, split, download: each(folder, part, train=split == "train", download=download),
+        images=lambda opened: opened.data.transpose(1, 2),
+        labels=lambda opened: opened.targets - int(part == "letters"),
+    )
+
+
+def fetch(
+    name: str, archives: Path, scratch: Path, mirrors: list[str] | None = None, part: str = ""
+) -> dict[str, Tensor]:
     """Turn a torchvision data set into tensors, downloading the archives that are missing.
 
     Args:
-        name: torchvision's class: ``MNIST``, ``FashionMNIST`` or ``KMNIST``.
+        name: torchvision's class.
         archives: the folder where the official archives lie, or come to lie once downloaded.
         scratch: an empty folder, private to this call.
-        mirrors: addresses to download from in place of torchvision's own.
+        mirrors: addresses to download from in place of torchvision's own, where it has several.
+        part: which part of EMNIST.
 
     Returns:
-        Images, uint8 (N, 1, 28, 28), and labels, uint8 (N,), of both splits: see `sources.Tensors`.
+        Images, uint8 (N, C, H, W), and labels, uint8 (N,), of both splits: see `sources.Tensors`.
 
     Raises:
         NoNetworkError: an archive is missing, and no mirror delivers it.
         KdError: an archive is damaged and no mirror delivers a sound one; or it cannot be unpacked; names the reason.
     """
     try:
-        return _fetch(name, archives, scratch, mirrors)
+        family = _part_of_emnist(part) if part else FAMILIES.get(name, MNIST)
+        return _fetch(name, archives, scratch, mirrors, family)
     except OSError as error:
         raise KdError(
             f"cannot unpack {name} in {scratch.parent}: {error.strerror or error}; "
@@ -54,23 +119,29 @@ def fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None = 
         ) from error
 
 
-def _fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None) -> dict[str, Tensor]:
+def _fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None, family: Family) -> dict[str, Tensor]:
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
     dataset_class = getattr(datasets, name)
-    raw = scratch / name / "raw"
-    raw.mkdir(parents=True)
+    raw = scratch / family.place(name)
+    raw.mkdir(parents=True, exist_ok=True)
+    opened: dict[str, Any] = {}
+
+    def download() -> None:
+        for split in ("train", "test"):
+            opened[split] = family.open(dataset_class, scratch, split, True)
+
     sound: list[str] = []
     damaged: list[str] = []
-    for archive, md5 in dataset_class.resources:
+    for archive, md5 in family.archives(dataset_class):
         if (archives / archive).exists():
             (sound if check_integrity(archives / archive, md5) else damaged).append(archive)
     for archive in sound:
         shutil.copyfile(archives / archive, raw / archive)
     try:
         with _quiet(), _mirrors(dataset_class, mirrors):
-            _within_patience(lambda: dataset_class(scratch, train=True, download=True), scratch)
+            _within_patience(download, scratch)
     except Exception as error:  # torchvision raises what the network, the archive or the disk makes it raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # a network would not help
@@ -85,18 +156,23 @@ def _fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None) 
             f"{name} is not in {archives} and could not be downloaded ({reason}): "
             "try again with a network, or use --dataset digits"
         ) from error
-    for archive, _ in dataset_class.resources:
+    for archive, _ in family.archives(dataset_class):
         if archive not in sound:
             with contextlib.suppress(OSError):  # a read-only folder: download again next time
                 archives.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(raw / archive, scratch / archive)
-                os.replace(scratch / archive, archives / archive)
+                shutil.copyfile(raw / archive, scratch / f"{archive}.copy")
+                os.replace(scratch / f"{archive}.copy", archives / archive)
     tensors = {}
-    for split in ("train", "test"):
-        whole = dataset_class(scratch, train=split == "train")
-        tensors[f"{split}.images"] = whole.data.unsqueeze(1)
-        tensors[f"{split}.labels"] = whole.targets.to(torch.uint8)
+    for split, whole in opened.items():
+        tensors[f"{split}.images"] = _channels_first(torch.as_tensor(family.images(whole)))
+        tensors[f"{split}.labels"] = torch.as_tensor(family.labels(whole)).to(torch.uint8)
     return tensors
+
+
+def _channels_first(images: Tensor) -> Tensor:
+    if images.ndim == 3:
+        return images.unsqueeze(1)
+    return images.permute(0, 3, 1, 2) if images.shape[3] == 3 else images
 
 
 def _within_patience(download: Any, scratch: Path) -> None:
@@ -147,8 +223,11 @@ def _size(folder: Path) -> int:
 
 @contextlib.contextmanager
 def _mirrors(dataset_class: Any, mirrors: list[str] | None) -> Iterator[None]:
+    if mirrors is None:
+        yield
+        return
     before = dataset_class.mirrors
-    dataset_class.mirrors = mirrors or before
+    dataset_class.mirrors = mirrors
     try:
         yield
     finally:

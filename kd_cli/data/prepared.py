@@ -92,12 +92,14 @@ def _load_by_name(config: DataConfig, train: bool) -> Dataset:
 
 
 def _load(name: str, data_dir: Path, train: bool) -> Dataset:
-    folder = data_dir / SOURCES[name].folder
+    source = SOURCES[name]
+    folder = data_dir / source.folder
+    archives = data_dir / source.archives if source.archives else folder / "raw"
     prepared = folder / "prepared.safetensors"
     with contextlib.suppress(NotPreparedError):
         return read(prepared, name, train)
     with _scratch(folder) as scratch:
-        tensors = SOURCES[name].make(folder / "raw", Path(scratch))
+        tensors = source.make(archives, Path(scratch))
         try:
             _write(prepared, name, tensors)
             return read(prepared, name, train)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,20 @@ Tensors = dict[str, "Tensor"]
 """``train.images`` and ``test.images``, uint8 (N, C, H, W); ``train.labels`` and ``test.labels``, uint8 (N,)."""
 
 DIGITS = tuple("0123456789")
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_CIFAR100_NAMES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm
+"""
+
+CIFAR100_CLASSES = tuple(_CIFAR100_NAMES.split())
 
 
 @dataclass(frozen=True)
@@ -23,12 +38,14 @@ class Source:
         classes: the names of its classes.
         make: (folder of its archives, empty scratch folder) -> its tensors. Raises `KdError`.
         shape: (channels, height, width) of its images.
+        archives: the folder of its archives, where it shares them with others.
     """
 
     folder: str
     classes: tuple[str, ...]
     make: Callable[[Path, Path], Tensors]
     shape: tuple[int, int, int] = (1, 28, 28)
+    archives: str | None = None
 
 
 def _make_digits(archives: Path, scratch: Path) -> Tensors:
@@ -55,13 +72,15 @@ def _make_digits(archives: Path, scratch: Path) -> Tensors:
     }
 
 
-def _from_torchvision(name: str, classes: tuple[str, ...]) -> Source:
+def _from_torchvision(
+    name: str, classes: tuple[str, ...], shape: tuple[int, int, int] = (1, 28, 28), part: str = ""
+) -> Source:
     def make(archives: Path, scratch: Path) -> Tensors:
         from kd_cli.data.download import fetch
 
-        return fetch(name, archives, scratch)
+        return fetch(name, archives, scratch, part=part)
 
-    return Source(name, classes, make)
+    return Source(f"{name}/{part}" if part else name, classes, make, shape, f"{name}/raw" if part else None)
 
 
 SOURCES: dict[str, Source] = {
@@ -75,4 +94,12 @@ SOURCES: dict[str, Source] = {
     ),
     "kmnist": _from_torchvision("KMNIST", ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")),
     "digits": Source("digits", DIGITS, _make_digits),
+    "qmnist": _from_torchvision("QMNIST", DIGITS),
+    "emnist-digits": _from_torchvision("EMNIST", DIGITS, part="digits"),
+    "emnist-letters": _from_torchvision("EMNIST", tuple(ascii_lowercase), part="letters"),
+    "emnist-balanced": _from_torchvision("EMNIST", tuple(digits + ascii_uppercase + "abdefghnqrt"), part="balanced"),
+    "usps": _from_torchvision("USPS", DIGITS, (1, 16, 16)),
+    "svhn": _from_torchvision("SVHN", DIGITS, (3, 32, 32)),
+    "cifar10": _from_torchvision("CIFAR10", CIFAR10_CLASSES, (3, 32, 32)),
+    "cifar100": _from_torchvision("CIFAR100", CIFAR100_CLASSES, (3, 32, 32)),
 }

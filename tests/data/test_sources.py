@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
+from torchvision import datasets
 
 from kd_cli.data.dataset import Dataset, to_pixels
 from kd_cli.data.sources import SOURCES
@@ -24,8 +25,16 @@ def test_normalisation_of_mnist_is_the_well_known_one(mnist: Dataset) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_every_data_set_has_ten_classes_with_names_of_their_own(name: str) -> None:
-    assert len(set(SOURCES[name].classes)) == len(SOURCES[name].classes) == 10
+def test_every_data_set_has_the_known_number_of_classes_with_names_of_their_own(name: str) -> None:
+    expected = {"cifar100": 100, "emnist-letters": 26, "emnist-balanced": 47}.get(name, 10)
+    assert len(set(SOURCES[name].classes)) == len(SOURCES[name].classes) == expected
+
+
+def test_classes_are_those_of_torchvision() -> None:
+    emnist = datasets.EMNIST.classes_split_dict
+    assert SOURCES["emnist-balanced"].classes == tuple(emnist["balanced"])
+    assert SOURCES["emnist-letters"].classes == tuple(emnist["letters"][1:])
+    assert list(SOURCES["cifar100"].classes) == sorted(SOURCES["cifar100"].classes)
 
 
 @pytest.mark.parametrize("name", ["mnist", "digits"])
