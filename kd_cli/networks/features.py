@@ -131,11 +131,14 @@ def find_penultimate(classifier: Classifier, pixels: Tensor) -> Layer:
 def find_maps(classifier: Classifier, pixels: Tensor) -> Layer:
     """The last layer of a forward pass that gives maps with height and width: (N, channels, height, width).
 
+    Layers are told by the shape of their output, so of a network that keeps its maps as (N, height, width, channels)
+    a layer is better named.
+
     Raises:
         KdError: no layer does.
     """
     for use in reversed(trace(classifier, pixels)):
-        if has_maps(use.shape):
+        if has_maps(use.shape) and use.kind != "Identity":  # transformers pass heads of attention through one
             return Layer(use.name)
     raise KdError(f"no layer of the network gives maps with height and width: use another method, {SEE_LAYERS}")
 

@@ -53,6 +53,10 @@ class TestDefaults:
         assert layer == Layer("layer2")
         assert maps.shape == (5, 16, 3, 3)
 
+    def test_maps_are_not_what_an_identity_passes_on(self) -> None:
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Identity(), nn.Flatten(), nn.Linear(16, 5))
+        assert find_maps(classify(network), PIXELS) == Layer("1")
+
     def test_maps_need_not_be_squares(self, branches: Classifier) -> None:
         assert measure(find_maps(branches, PIXELS), branches, PIXELS) == (2, 4, 6)
 
