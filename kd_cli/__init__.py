@@ -1,3 +1,25 @@
-"""Knowledge distillation, measured: a small student network learns from a larger teacher."""
+"""Knowledge distillation, measured: a small student network learns from a larger teacher.
+
+The functions of the Python API are those of `kd_cli.api`; it is imported when one of them is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_cli.api import compare as compare
+    from kd_cli.api import distill as distill
+    from kd_cli.api import evaluate as evaluate
+    from kd_cli.api import predict as predict
+    from kd_cli.api import train_teacher as train_teacher
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "compare", "distill", "evaluate", "predict", "train_teacher"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kd_cli import api
+
+    return getattr(api, name)

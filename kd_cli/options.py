@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -122,7 +122,7 @@ def with_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        made = {name: _make(config, given) for name, config in configs.items()}
+        made = {name: make_config(config, given) for name, config in configs.items()}
         taken = {field.name for config in configs.values() for field in dataclasses.fields(config)}
         command(**{name: value for name, value in given.items() if name not in taken}, **made)
 
@@ -149,12 +149,21 @@ def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     )
 
 
-def _make(config: type[Config], given: dict[str, Any]) -> Config:
+def make_config(config: type[Config], given: Mapping[str, Any]) -> Config:
+    """A configuration of the values that are given; texts are read as the command line reads them.
+
+    Raises:
+        ConfigError: a text cannot be read, or a value is out of bounds.
+    """
     values = {}
     for field in dataclasses.fields(config):
+        if field.name not in given:
+            continue
         read, value = _reader(field), given[field.name]
-        if read is not None and value is not None:
+        if read is not None and isinstance(value, str):
             value = read(value)
+        elif _plain_type(field) is Path and isinstance(value, str):
+            value = Path(value)
         elif typing.get_origin(field.type) is tuple:
             value = tuple(value or ())
         values[field.name] = value

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kd_cli.config import ConfigError, DataConfig, KdError, require_name
-from kd_cli.data import prepared_folder
+from kd_cli.data import in_memory, prepared_folder
 from kd_cli.data.dataset import Dataset, Split
 from kd_cli.data.download import NoNetworkError
 from kd_cli.data.folders import list_folder
@@ -39,7 +39,7 @@ def load(config: DataConfig, train: bool = True) -> Dataset:
         if getattr(config, field) != getattr(DataConfig(), field):
             flag = field.replace("_", "-")
             raise ConfigError(f"--{flag} is for folders of images, and {config.dataset} is none: leave it out")
-    dataset = _load_by_name(config, train)
+    dataset = in_memory.find(config.dataset) or _load_by_name(config, train)
     return _set_aside(dataset, config.validation_fraction) if train and config.validation_fraction else dataset
 
 
@@ -66,7 +66,7 @@ def name_of(config: DataConfig) -> str:
 def _find_folder(config: DataConfig) -> Path | None:
     """The folder that was asked for, by its path or by the name that checkpoints call it; None for other data sets."""
     names = ["auto", *SOURCES]
-    if config.dataset in names:
+    if config.dataset in names or in_memory.find(config.dataset):
         return None
     path = os.path.expanduser(config.dataset)
     if os.path.isdir(path):

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from kd_cli.networks.handed_over import make_network
 from kd_cli.networks.reference import IMAGE_SHAPE, StudentNet, TeacherNet
 from kd_cli.networks.resnet import ResNet
-from kd_cli.networks.spec import Spec
+from kd_cli.networks.spec import HANDED_OVER, Spec
 
 
 def build_network(spec: Spec, shape: tuple[int, int, int] = IMAGE_SHAPE, classes: int = 10) -> nn.Module:
@@ -27,6 +28,8 @@ def build_network(spec: Spec, shape: tuple[int, int, int] = IMAGE_SHAPE, classes
         return StudentNet(spec.sizes, shape, classes)
     if spec.family == "resnet":
         return ResNet(spec.sizes[0], shape, classes)
+    if spec.family == HANDED_OVER:
+        return make_network(spec)
     from kd_cli.networks.zoo import build_foreign  # torchvision takes its time
 
     return build_foreign(spec, shape, classes)

@@ -238,8 +238,8 @@ def _read_plain(path: Path, reading: Reading) -> tuple[nn.Module, Metadata, str]
         data = replace(data, classes=tuple(map(str, range(classes))))
     data = replace(
         data,
-        mean=_for_each_channel(reading.mean, data.mean, f"{reading.prefix}mean"),
-        std=_for_each_channel(std, data.std, f"{reading.prefix}std"),
+        mean=for_each_channel(reading.mean, data.mean, f"{reading.prefix}mean"),
+        std=for_each_channel(std, data.std, f"{reading.prefix}std"),
     )
     log.warning(
         "%s does not say what it was trained on: assumed %s, pixels with mean %s and standard deviation %s "
@@ -261,7 +261,12 @@ def _read_plain(path: Path, reading: Reading) -> tuple[nn.Module, Metadata, str]
     return fill(network, spec, data.shape, classes, weights), metadata, compute_digest(described, weights)
 
 
-def _for_each_channel(given: tuple[float, ...] | None, default: tuple[float, ...], flag: str) -> tuple[float, ...]:
+def for_each_channel(given: tuple[float, ...] | None, default: tuple[float, ...], flag: str) -> tuple[float, ...]:
+    """What ``flag`` gives: a number for each channel, one for all of them, or nothing, which leaves the default.
+
+    Raises:
+        ConfigError: another number of them.
+    """
     values = default if given is None else given * len(default) if len(given) == 1 else given
     if len(values) != len(default):
         raise ConfigError(f"{flag} {_join(values)}: the images have {len(default)} channels; give as many numbers")

@@ -11,8 +11,11 @@ MAX_LAYER_SIZE = 65_536
 SPEC_HELP = "cnn-N, mlp-N[-M...], resnet-N, torchvision:NAME, timm:NAME or FILE.py:FACTORY."
 """What the help of an option says of its values."""
 
+HANDED_OVER = "given"
+"""The family of networks that a Python program handed over: see `networks.handed_over`."""
+
 _REFERENCE = re.compile(r"cnn-[0-9]{1,6}|mlp(-[0-9]{1,6}){1,16}|resnet-[0-9]{1,4}", re.ASCII)
-_LIBRARY = re.compile(r"(torchvision|timm):([A-Za-z0-9_.]{1,100})", re.ASCII)
+_LIBRARY = re.compile(r"(torchvision|timm|given):([A-Za-z0-9_.]{1,100})", re.ASCII)
 _OWN = re.compile(r"([^\x00-\x1f\x7f]{1,4000}\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):[^\W\d]\w*")
 
 

@@ -1,0 +1,253 @@
+"""The Python API: the commands as functions, for networks and images that a program has at hand.
+
+All options of a command are keywords: ``epochs=10``, ``temperature=2``, ``augment="flip-crop"``. Nothing is printed.
+Nothing is written but ``output``, and prepared copies of folders and downloads.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from kd_cli.commands import compare as compare_command
+from kd_cli.commands import evaluate as evaluate_command
+from kd_cli.commands import predict as predict_command
+from kd_cli.commands.grid import ComparisonConfig
+from kd_cli.commands.job import Job, StudentConfig, open_dataset, resolve_student, resolve_teacher
+from kd_cli.commands.results import ComparisonResult, EvaluationResult, PredictionResult, TrainingResult
+from kd_cli.commands.training_run import run_job
+from kd_cli.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    KdError,
+    LabelConfig,
+    OutputConfig,
+    Role,
+    RunConfig,
+    RunStoppedError,
+    TeacherConfig,
+    TrainingConfig,
+    require_name,
+)
+from kd_cli.data import in_memory
+from kd_cli.data.dataset import DataInfo
+from kd_cli.distillation.methods import MethodConfig
+from kd_cli.networks.checkpoint import for_each_channel, save_checkpoint
+from kd_cli.networks.classifier import Classifier
+from kd_cli.networks.handed_over import hand_over
+from kd_cli.networks.metadata import Metadata
+from kd_cli.networks.spec import HANDED_OVER, Spec, parse_spec
+from kd_cli.options import make_config
+from kd_cli.training.loop import Callback, DivergedError
+
+Network: TypeAlias = str | nn.Module | Callable[[], nn.Module]
+"""What is to be trained: a spec; a module, whose copies start with its weights; or a function that makes a fresh one.
+
+Modules take images that are normalised by the data's mean and standard deviation."""
+
+Trained: TypeAlias = str | Path | nn.Module
+"""What is trained already: a checkpoint's path, or a module that takes normalised images."""
+
+Data: TypeAlias = str | Path | tuple[in_memory.Part, in_memory.Part]
+"""The name of a data set, a folder of images, or what to train on and what to test on: see `in_memory.Part`."""
+
+SHARED = (LabelConfig, DataConfig, TrainingConfig, RunConfig)
+_DATA_OPTIONS = frozenset(field.name for field in fields(DataConfig))
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What came of a training run.
+
+    Attributes:
+        classifier: pixels from 0 to 1, (N, C, H, W) -> logits, (N, classes), in evaluation mode. The network itself,
+            which takes normalised images, is ``classifier.network``.
+        result: what the command would print. Its ``fault`` says why a network is none to use; None if it is.
+    """
+
+    classifier: Classifier
+    result: TrainingResult
+
+    @property
+    def accuracy(self) -> float:
+        """On the test set, from 0 to 1."""
+        return self.result.accuracy
+
+
+def train_teacher(
+    network: Network = "cnn-32", data: Data = "auto", *, output: str | Path | None = None, **options: Any
+) -> TrainedNetwork:
+    """Train a network on labels; ``options`` are those of ``kd train-teacher``.
+
+    Raises:
+        KdError: something is not there, does not fit, or cannot be written; or the run diverged.
+    """
+    options["dataset"] = _name(data)
+    images, training, run = _configure(options, DataConfig, TrainingConfig, RunConfig)
+    return _run(resolve_teacher(_spec(network), images, training, run), output)
+
+
+def distill(
+    student: Network = "mlp-128",
+    teacher: Trained | Sequence[Trained] | None = None,
+    data: Data = "auto",
+    *,
+    output: str | Path | None = None,
+    **options: Any,
+) -> TrainedNetwork:
+    """Distil a teacher into a student; ``options`` are those of ``kd distill``.
+
+    Args:
+        student: what to train.
+        teacher: the data set's teacher by default; several are averaged.
+        data: what to train and to test with.
+        output: a checkpoint to write, for a student that is a spec.
+        options: of the command.
+
+    Raises:
+        KdError: something is not there, does not fit, or cannot be written; or the run diverged.
+    """
+    options["dataset"] = _name(data)
+    with _in_files(teacher, Role.teacher, options) as options["teachers"]:
+        method, teachers, *shared = _configure(options, MethodConfig, TeacherConfig, *SHARED)
+        config = StudentConfig(_spec(student), method, teachers, *shared)
+        return _run(resolve_student(config, needs_teacher=False), output)
+
+
+def compare(
+    students: Network | Sequence[Network] = "mlp-128",
+    teacher: Trained | Sequence[Trained] | None = None,
+    data: Data = "auto",
+    *,
+    methods: str | Sequence[str] = "kd",
+    **options: Any,
+) -> ComparisonResult:
+    """Does distillation help? Every method beside the same student from labels, with the options of ``kd compare``.
+
+    What was handed over as an object is known to this process alone, so the runs are then carried out in it, one after
+    the other. Finished runs are kept only where ``results_dir`` is given.
+
+    Raises:
+        KdError: something is not there, or does not fit together; or no run came to an end.
+    """
+    options |= {"dataset": _name(data), "methods": methods if isinstance(methods, str) else ",".join(methods)}
+    options["students"] = [_spec(student) for student in _listed(students)]
+    objects = any(spec.family == HANDED_OVER for spec in options["students"])
+    if objects and "results_dir" in options:
+        raise ConfigError("results_dir: runs of a network that has no name are not kept; give it as file.py:factory")
+    if objects or isinstance(data, tuple) or any(isinstance(each, nn.Module) for each in _listed(teacher)):
+        options["jobs"] = 1
+    with TemporaryDirectory() as folder, _in_files(teacher, Role.teacher, options) as options["teachers"]:
+        comparison, *shared = _configure({"results_dir": folder} | options, ComparisonConfig, TeacherConfig, *SHARED)
+        return compare_command.compare(comparison, *shared)
+
+
+def evaluate(
+    *networks: Trained, teacher: Trained | None = None, data: Data = "auto", **options: Any
+) -> EvaluationResult:
+    """Measure the quality of networks on the test set; ``options`` are those of ``kd evaluate``.
+
+    Raises:
+        KdError: something is not there, or does not fit together.
+    """
+    options["dataset"] = _name(data)
+    with _in_files(teacher, Role.teacher, options) as first, _in_files(networks, Role.student, options) as others:
+        return evaluate_command.evaluate([*first, *others], *_configure(options, DataConfig, RunConfig))
+
+
+def predict(
+    *images: str | Path,
+    teacher: Trained | None = None,
+    student: Trained | None = None,
+    data: Data = "auto",
+    top: int = 2,
+    **options: Any,
+) -> PredictionResult:
+    """What teacher and student predict for image files; ``options`` are those of ``kd predict`` about networks.
+
+    Raises:
+        KdError: there is no such network, or the two take different images.
+    """
+    options["dataset"] = _name(data)
+    with _in_files(teacher, Role.teacher, options) as first, _in_files(student, Role.student, options) as second:
+        dataset = options.pop("dataset")
+        (run,) = _configure(options, RunConfig)
+        return predict_command.predict(
+            dataset, run, list(map(str, images)), next(iter(first), None), next(iter(second), None), top
+        )
+
+
+def _configure(options: dict[str, Any], *kinds: type[Config]) -> list[Any]:
+    names = [field.name for kind in kinds for field in fields(kind)]
+    for name in options:
+        require_name("option", name, names)
+    return [make_config(kind, options) for kind in kinds]
+
+
+def _name(data: Data) -> str:
+    return in_memory.hand_over(*data) if isinstance(data, tuple) else str(data)
+
+
+def _listed(given: Any) -> list[Any]:
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _spec(network: Network) -> Spec:
+    return parse_spec(network) if isinstance(network, str) else hand_over(network)
+
+
+@contextmanager
+def _in_files(given: Any, role: Role, options: dict[str, Any]) -> Iterator[list[Path]]:
+    """The checkpoints of networks, for as long as they are needed; modules are saved, as those of the data in hand."""
+    networks = _listed(given)
+    with TemporaryDirectory() as folder:
+        paths = [
+            Path(folder) / f"{type(network).__name__}-{number}.safetensors"
+            if isinstance(network, nn.Module)
+            else Path(network)
+            for number, network in enumerate(networks, start=1)
+        ]
+        if modules := {path: each for path, each in zip(paths, networks, strict=True) if isinstance(each, nn.Module)}:
+            info = _describe_data(options)
+            for path, module in modules.items():
+                _save(module, path, role, info)
+        yield paths
+
+
+def _describe_data(options: dict[str, Any]) -> DataInfo:
+    """What modules are told of the data in hand, with the teacher's own normalisation where that is given."""
+    (data,) = _configure({name: options[name] for name in options if name in _DATA_OPTIONS}, DataConfig)
+    own: dict[str, Any] = {name: options.pop(name) for name in ("teacher_mean", "teacher_std") if name in options}
+    (teacher,) = _configure(own, TeacherConfig)
+    info = open_dataset(data, torch.device("cpu"), train=False).info
+    mean = for_each_channel(teacher.teacher_mean, info.mean, "--teacher-mean")
+    return replace(info, mean=mean, std=for_each_channel(teacher.teacher_std, info.std, "--teacher-std"))
+
+
+def _save(module: nn.Module, path: Path, role: Role, info: DataInfo) -> None:
+    if isinstance(module, Classifier):
+        mean, std = (tuple(each.flatten().tolist()) for each in (module.mean, 1 / module.inverse_std))
+        module, info = module.network, replace(info, mean=mean, std=std)
+    save_checkpoint(path, module, Metadata(role, str(hand_over(module)), info, "unknown", 0, 0.0, {}))
+
+
+def _run(job: Job, output: str | Path | None) -> TrainedNetwork:
+    if output is not None and job.architecture.family == HANDED_OVER:
+        raise ConfigError("output: no file can bring back a network that has no name; give it as file.py:factory")
+    with TemporaryDirectory() as folder:
+        path = Path(output or Path(folder) / "network.safetensors")
+        try:
+            finished = run_job(job, path, OutputConfig(path), force=output is None, callbacks=[Callback()])
+        except (RunStoppedError, KdError) as error:
+            if output is None and isinstance(error.__cause__, KeyboardInterrupt | DivergedError):
+                raise error.__cause__ from error  # the rest of the message is about files that are gone
+            raise
+        finished.state.remove()
+    result = finished.result if output else replace(finished.result, checkpoint="")
+    return TrainedNetwork(finished.classifier.eval(), result)

@@ -1,0 +1,163 @@
+"""The Python API, as a program uses it: with modules, tensors and torch's data sets."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import kd_cli
+from kd_cli.config import ConfigError, KdError
+
+Pairs = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def make_images(count: int, classes: int = 3, shape: tuple[int, ...] = (3, 12, 16)) -> tuple[Tensor, Tensor]:
+    """Images that differ in brightness from class to class."""
+    labels = torch.arange(count) % classes
+    noise = torch.rand(count, *shape, generator=torch.Generator().manual_seed(count))
+    brightness = (labels / classes).view(-1, *[1] * len(shape))
+    return 0.3 * noise + 0.7 * brightness, labels
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    return make_images(240), make_images(60)
+
+
+class Net(nn.Module):
+    """A user's network."""
+
+    def __init__(self, width: int = 16, classes: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.conv(x).relu().mean(dim=(2, 3)))
+        return logits
+
+
+FEW: dict[str, Any] = {"epochs": 4, "batch_size": 16, "lr": 0.01, "device": "cpu"}
+
+
+@pytest.fixture
+def teacher(pairs: Pairs) -> Any:
+    return kd_cli.train_teacher(Net(), pairs, **FEW)
+
+
+def test_a_module_learns_from_tensors(teacher: Any, pairs: Pairs) -> None:
+    (_, _), (images, labels) = pairs
+    assert teacher.result.fault is None
+    assert teacher.accuracy > 0.9
+    correct = (teacher.classifier(images.mul(255).round() / 255).argmax(dim=1) == labels).float().mean()
+    assert float(correct) == pytest.approx(teacher.accuracy)
+
+
+def test_what_was_handed_over_is_left_as_it_was(pairs: Pairs) -> None:
+    student = Net(4)
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    trained = kd_cli.train_teacher(student, pairs, **FEW)
+    assert all(before[name].equal(tensor) for name, tensor in student.state_dict().items())
+    assert not before["head.weight"].equal(trained.classifier.network.state_dict()["head.weight"])
+
+
+def test_a_module_teaches_a_module(teacher: Any, pairs: Pairs) -> None:
+    student = kd_cli.distill(Net(4), teacher.classifier, pairs, temperature=2, **FEW)
+    assert student.accuracy > 0.6
+    assert student.result.method_options["temperature"] == 2
+    evaluated = kd_cli.evaluate(student.classifier, teacher=teacher.classifier, data=pairs)
+    first, second = evaluated.models
+    assert (first.accuracy, second.accuracy) == (teacher.accuracy, student.accuracy)
+    assert second.agreement is not None
+
+
+def test_torch_data_sets_and_specs_are_taken_too(pairs: Pairs) -> None:
+    train, test = (TensorDataset(*part) for part in pairs)
+    trained = kd_cli.train_teacher("mlp-8", (train, test), **FEW)
+    assert trained.accuracy == kd_cli.train_teacher("mlp-8", pairs, **FEW).accuracy
+    assert trained.result.checkpoint == ""
+
+
+def test_a_spec_can_be_saved_and_used_again(pairs: Pairs, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.safetensors"
+    trained = kd_cli.train_teacher("mlp-8", pairs, output=path, **FEW)
+    (evaluated,) = kd_cli.evaluate(path, data=pairs).models
+    assert evaluated.accuracy == trained.accuracy
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_comparison_makes_a_fresh_student_for_each_seed(teacher: Any, pairs: Pairs) -> None:
+    result = kd_cli.compare(lambda: Net(4), teacher.classifier, pairs, methods=["kd", "fitnet"], seeds=2, **FEW)
+    assert [cell.method for cell in result.cells] == ["labels", "kd", "fitnet"]
+    assert all(len(cell.runs) == 2 for cell in result.cells)
+    assert not result.failed
+
+
+def test_nothing_is_printed_and_no_file_is_left(
+    pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kd_cli.train_teacher("mlp-8", pairs, **FEW)
+    assert capsys.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_diverges_speaks_of_no_file_that_is_gone(pairs: Pairs) -> None:
+    with pytest.raises(KdError, match="the loss became") as raised:
+        kd_cli.train_teacher("mlp-8", pairs, **FEW | {"lr": 1e30})
+    assert "resume" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ((make_images(8), make_images(8, shape=(3, 12, 12))), "bring them to one shape"),
+        (((torch.randn(8, 1, 4, 4), torch.arange(8)), make_images(8)), "before any normalisation"),
+        (((torch.rand(8, 1, 4, 4), torch.zeros(8)), (torch.rand(8, 1, 4, 4), torch.zeros(8))), "2 or more classes"),
+        (((torch.rand(8, 1, 4, 4), torch.arange(7)), make_images(8)), "with labels of shape"),
+        (((torch.rand(0, 1, 4, 4), torch.zeros(0)), make_images(8)), "with labels of shape"),
+    ],
+)
+def test_images_that_cannot_be_used_are_refused(data: Pairs, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        kd_cli.train_teacher("mlp-8", data)
+
+
+def test_an_option_that_does_not_exist_gets_the_nearest_name(pairs: Pairs) -> None:
+    with pytest.raises(ConfigError, match="did you mean epochs"):
+        kd_cli.train_teacher("mlp-8", pairs, epoch=3)
+
+
+def test_a_module_cannot_be_saved_under_a_name_that_brings_it_back(pairs: Pairs, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="factory"):
+        kd_cli.train_teacher(Net(), pairs, output=tmp_path / "net.safetensors", **FEW)
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import kd_cli, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_module_may_bring_a_normalisation_of_its_own(pairs: Pairs) -> None:
+    class Mean(nn.Module):
+        """Sure of class 2 where the normalised images are above zero."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(20.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * nn.functional.one_hot((x.mean(dim=(1, 2, 3)) > 0).long() * 2, 3)
+
+    agreement = {}
+    for mean in ("0.5", "-1"):
+        teacher = kd_cli.distill("mlp-8", Mean(), pairs, teacher_mean=mean, teacher_std="1", method="kl", **FEW)
+        pixels = pairs[1][0]
+        agreement[mean] = float((teacher.classifier(pixels).argmax(dim=1) == 2).float().mean())
+    assert agreement["-1"] == 1  # all images are above its mean
+    assert agreement["0.5"] < 0.9
