@@ -174,7 +174,8 @@ class Job:
 
     def options(self) -> dict[str, Any]:
         """What the run was told, as plain values: for the checkpoint, and for reports."""
-        options: dict[str, Any] = asdict(self.training) | {"method": self.method.method} | self.method.settings
+        options: dict[str, Any] = asdict(self.training) | {"augment": list(self.training.augment)}
+        options |= {"method": self.method.method} | self.method.settings
         if self.labels.train_fraction < 1:
             options |= asdict(self.labels)
         if self.teacher_views:

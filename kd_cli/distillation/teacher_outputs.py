@@ -22,8 +22,8 @@ Outputs = Callable[[Batch], Tensor]
 MEMORY_BYTES = 2**28
 """Outputs that take more memory than this are computed anew for each batch."""
 
-MACS_WORTH_KEEPING = 2 * 10**11
-"""Outputs that take at least as many multiply-accumulates, a few seconds, go to the disk. Those of MNIST take 0.6 s."""
+MACS_WORTH_KEEPING = 5 * 10**10
+"""Outputs that take at least as many multiply-accumulates, a few seconds, go to the disk. MNIST's take half, 0.6 s."""
 
 COMPARED = 16
 """Images for which outputs from the disk are computed again, to find out that they are another network's."""
@@ -93,7 +93,7 @@ class TeacherOutputs:
             fits = one.nbytes * len(self.split) * looks <= MEMORY_BYTES
             if looks and fits:
                 kept = [self._find_or_compute(reads, compute, look) for look in range(looks)]
-                self._outputs[reads] = _LookedUp(kept)
+                self._outputs[reads] = _LookedUp(kept, bool(self.presets))
             else:
                 self._outputs[reads] = _Live(compute)
         return self._outputs[reads]
@@ -143,16 +143,18 @@ class TeacherOutputs:
 
 
 class _LookedUp:
-    """Outputs that are known: (N, ...) for each view."""
+    """Outputs that are known: (N, ...) for each view, or for the images as they are."""
 
-    def __init__(self, views: Sequence[Tensor]) -> None:
-        self.views = views
+    def __init__(self, views: Sequence[Tensor], augmented: bool) -> None:
+        self.views, self.augmented = views, augmented
 
     def __call__(self, batch: Batch) -> Tensor:
         return self.views[batch.view].index_select(0, batch.index)
 
     def __str__(self) -> str:
-        return f"computed once for {len(self.views)} views of each image" if len(self.views) > 1 else "computed once"
+        count = len(self.views)
+        of_views = f" for {count} view{'s' if count > 1 else ''} of each image" if self.augmented else ""
+        return f"computed once{of_views}"
 
 
 class _Live:

@@ -90,6 +90,7 @@ def test_views_are_computed_once(augment: tuple[str, ...], teacher: Classifier, 
     [
         ((), 0, "computed once"),
         (("warp",), 0, "live"),
+        (("warp",), 1, "computed once for 1 view of each image"),
         (("warp",), 4, "computed once for 4 views of each image"),
     ],
 )
