@@ -89,7 +89,7 @@ def print_benchmark(result: BenchmarkResult) -> None:
     print_table(console, table_of_models(f"Cost on {result.dataset}", result.device_name, result.models, measures))
     for sentence in cost_in_words(result):
         print_line(console, sentence)
-    print_checkpoints(console, result.models)
+    print_checkpoints(console, result.dataset, result.models)
 
 
 def draw_benchmark(result: BenchmarkResult) -> "Figure":

@@ -61,7 +61,7 @@ def print_evaluation(result: EvaluationResult, details: bool = False, confusion:
 
     print_table(console, table_of_models(evaluation_title(result), result.device_name, result.models, measures))
     print_line(console, "Parameters are not cost: kd benchmark counts multiply-accumulates (MACs) and measures time.")
-    print_checkpoints(console, result.models)
+    print_checkpoints(console, result.dataset, result.models)
     if details:
         _print_details(console, result)
     if confusion:

@@ -58,7 +58,7 @@ def print_predictions(result: PredictionResult) -> None:
         share = "unknown: no image has a label" if score.accuracy is None else f"{score.accuracy:.2%}"
         counts = f"{score.correct:,} of {score.images:,} correct"
         print_line(console, f"{role.capitalize()}'s accuracy {share} ({counts})")
-    print_checkpoints(console, result.models)
+    print_checkpoints(console, result.dataset, result.models)
 
 
 def _table(

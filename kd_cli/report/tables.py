@@ -77,12 +77,12 @@ def measure(console: Console, table: Table) -> Measurement:
     return Measurement.get(console, unlimited, table)
 
 
-def print_checkpoints(console: Console, models: "Sequence[Model]") -> None:
-    """The files that a table speaks of."""
+def print_checkpoints(console: Console, dataset: str, models: "Sequence[Model]") -> None:
+    """The files that a table speaks of; ``dataset`` is what a file that does not say is taken to be trained on."""
     for role, model in zip(number_roles(models), models, strict=True):
         origin = " (ships with kd)" if model.shipped else ""
         if model.assumed:
-            origin = " (assumed: trained on mnist; the file does not say)"
+            origin = f" (assumed: trained on {dataset}; the file does not say)"
         print_line(console, f"{role}: {model.checkpoint}{origin}")
 
 

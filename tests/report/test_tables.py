@@ -77,7 +77,7 @@ def test_what_is_assumed_of_a_foreign_file_is_printed(printed: Printed, name: st
     function, result, _ = TABLES[name]
     models = (result.models[0], results.changed(result.models[1], assumed=True, shipped=False))
     lines = printed(function, results.changed(result, models=models)).splitlines()
-    assert f"Student: {STUDENT} (assumed: trained on mnist; the file does not say)" in lines
+    assert f"Student: {STUDENT} (assumed: trained on some-data; the file does not say)" in lines
 
 
 @pytest.mark.parametrize("name", TABLES)
