@@ -142,20 +142,17 @@ class _Moments:
     """Mean and standard deviation of pixels, for each channel, of images that come in pieces."""
 
     def __init__(self) -> None:
-        self.count, self.sum, self.squares = 0, torch.zeros(1), torch.zeros(1)
-        self.pixels = torch.empty(0)  # used again: memory from the system costs more than the sums
+        self.counts = torch.zeros(1, 256, dtype=torch.long)  # of each value: exact, whatever the pieces
 
     def add(self, images: Tensor) -> None:
-        if self.pixels.numel() < images.numel():
-            self.pixels = torch.empty(images.numel())
-        pixels = self.pixels[: images.numel()].view(images.shape).copy_(images)
-        self.count += pixels[:, 0].numel()
-        self.sum = self.sum + pixels.sum((0, 2, 3)).double()
-        self.squares = self.squares + torch.linalg.vector_norm(pixels, dim=(0, 2, 3)).double().square()
+        channels = images.transpose(0, 1).flatten(1)
+        self.counts = self.counts + torch.stack([channel.bincount(minlength=256) for channel in channels])
 
     def describe(self) -> dict[str, str]:
-        mean, squares = self.sum / max(1, self.count) / 255, self.squares / 255**2
-        std = ((squares - self.count * mean**2) / max(1, self.count - 1)).clamp(min=0).sqrt().clamp(min=1e-4)
+        values, count = torch.arange(256, dtype=torch.double) / 255, self.counts.sum(dim=1)
+        mean = (self.counts * values).sum(dim=1) / count.clamp(min=1)
+        squares = (self.counts * (values - mean.unsqueeze(1)).square()).sum(dim=1)
+        std = (squares / (count - 1).clamp(min=1)).sqrt().clamp(min=1e-4)
         return {key: ",".join(f"{value:.4f}" for value in each) for key, each in (("mean", mean), ("std", std))}
 
 
