@@ -16,6 +16,7 @@ class Seeds:
         augmentation: of each image.
         negatives: the images that contrastive distillation compares with.
         labels: which images keep their labels.
+        layers: what the network's own layers draw while it is trained: dropout, stochastic depth.
     """
 
     initialisation: int
@@ -24,6 +25,7 @@ class Seeds:
     augmentation: int
     negatives: int
     labels: int
+    layers: int
 
 
 def spawn_seeds(seed: int) -> Seeds:

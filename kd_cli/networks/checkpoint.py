@@ -141,7 +141,9 @@ def load_checkpoint(path: Path, device: torch.device, reading: Reading = Reading
             is not trusted; or its weights are not all finite.
     """
     with _readable(path):
-        network, metadata, digest = (_read_plain if is_plain(path) else _read_own)(path, reading)
+        # A safetensors file without our description may be a checkpoint that was damaged: the user says that it is not.
+        plain = is_torch_file(path) or (reading.architecture is not None and is_plain(path))
+        network, metadata, digest = (_read_plain if plain else _read_own)(path, reading)
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise KdError(f"{path} holds weights that are not finite numbers: train it again")
     classifier = Classifier(network, metadata.data.mean, metadata.data.std, metadata.data.shape)
@@ -207,7 +209,7 @@ def compute_digest(description: dict[str, Any], tensors: Mapping[str, Tensor]) -
 
 
 def _read_own(path: Path, reading: Reading) -> tuple[nn.Module, Metadata, str]:
-    with _not_damaged(path), safe_open(path, framework="pt") as file:
+    with _not_damaged(path, f", or say with {reading.prefix}arch what it is"), safe_open(path, framework="pt") as file:
         metadata = parse_metadata(json.loads((file.metadata() or {})[METADATA_KEY]))
         spec = parse_spec(metadata.architecture)
     spec = require_trusted(path, spec, reading.trust)
@@ -297,10 +299,10 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _not_damaged(path: Path) -> Iterator[None]:
+def _not_damaged(path: Path, advice: str = "") -> Iterator[None]:
     try:
         yield
     except (SafetensorError, ConfigError, *NOT_AS_EXPECTED) as error:
         raise KdError(
-            f"{path} is damaged or no kd checkpoint: use a file that kd train-teacher or kd distill wrote"
+            f"{path} is damaged or no kd checkpoint: use a file that kd train-teacher or kd distill wrote{advice}"
         ) from error

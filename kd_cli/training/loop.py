@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kd_cli.config import KdError, TrainingConfig
 from kd_cli.data.batches import BatchSource
+from kd_cli.data.seeds import spawn_seeds
 from kd_cli.training import device
 from kd_cli.training.objective import Objective
 from kd_cli.training.optimiser import Adam, learning_rate
@@ -123,12 +124,26 @@ class Training:
 
         Raises:
             DivergedError: the loss became infinite or no number at all; names epoch and step.
+            KdError: the network cannot be trained with a single image, and the last batch is one.
         """
         start, config, tally = time.perf_counter(), self.config, _Tally()
         self.network.train()
-        with device.threads_for(self.macs_per_step), closing(self.batches.epoch()) as batches:
+        with (
+            device.threads_for(self.macs_per_step),
+            closing(self.batches.epoch()) as batches,
+            torch.random.fork_rng(devices=[]),
+        ):
+            torch.manual_seed(spawn_seeds(config.seed).layers + self.epochs_done)  # dropout and the like
             for batch in batches:
-                step = self.objective(self.network, batch)
+                try:
+                    step = self.objective(self.network, batch)
+                except ValueError as error:
+                    if len(batch.images) > 1 or "more than 1 value per channel" not in str(error):
+                        raise
+                    raise KdError(
+                        "the last batch of an epoch is a single image, with which batch normalisation cannot be "
+                        f"trained: use another --batch-size than {config.batch_size}"
+                    ) from error
                 self.optimiser.clear_gradients()
                 step.loss.backward()
                 self.optimiser.step(learning_rate(config.schedule, config.lr, self.steps_done, self.total_steps))

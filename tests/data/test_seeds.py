@@ -11,7 +11,7 @@ from kd_cli.data.seeds import spawn_seeds
 
 def test_each_purpose_of_each_seed_has_a_stream_of_its_own() -> None:
     seeds = [value for seed in range(100) for value in asdict(spawn_seeds(seed)).values()]
-    assert len(set(seeds)) == len(seeds) == 600
+    assert len(set(seeds)) == len(seeds) == 700
 
 
 def test_same_seed_gives_the_same_streams() -> None:

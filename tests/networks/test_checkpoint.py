@@ -235,7 +235,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
 )
 def test_foreign_safetensors_file_is_refused(tmp_path: Path, metadata_of_the_file: dict[str, str] | None) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors", metadata_of_the_file)
-    with pytest.raises(KdError, match=r"no kd checkpoint|does not look like cnn-N"):
+    with pytest.raises(KdError, match=r"no kd checkpoint.*, or say with --arch what it is"):
         load_checkpoint(tmp_path / "foreign.safetensors", CPU)
 
 
