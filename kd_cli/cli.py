@@ -67,7 +67,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-listing = typer.Typer(help="What there is to choose from: methods, networks, data sets, layers.", rich_markup_mode=None)
+listing = typer.Typer(help="Show methods, networks, data sets, layers.", rich_markup_mode=None)
 app.add_typer(listing, name="list")
 
 
