@@ -226,8 +226,8 @@ class DataConfig(Config):
 
     dataset: str = option(
         "auto",
-        "mnist, digits, ..., or a folder of images: CLASS/*, or train/CLASS/* and test/CLASS/*; auto is MNIST, or the "
-        "bundled digits without it.",
+        "A name (see kd list datasets) or a folder of images: CLASS/*, or train/CLASS/* and test/CLASS/*; auto is "
+        "MNIST, or the bundled digits without it.",
         short="-d",
         metavar="NAME|PATH",
     )

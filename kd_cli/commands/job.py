@@ -344,12 +344,12 @@ def _open_with(
 def require_fit(checkpoint: Checkpoint, data: DataInfo, named: bool = False) -> Checkpoint:
     """A network for images like those that it was trained on; its classes in the order of the data's.
 
+    Folders of the same classes go together, with a notice where their images differ.
+
     Args:
         checkpoint: the network.
         data: the images.
         named: whether the user chose the network for these images, so that they may be of another data set.
-
-    Folders of the same classes go together, with a notice where their images differ.
 
     Raises:
         KdError: images of another shape, other classes, or, where neither is a user's own, another data set.
