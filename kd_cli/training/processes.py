@@ -9,6 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from inspect import signature
 from typing import TypeVar
 
+from tqdm import tqdm
+
 from kd_cli.training.memory import keep_freed_memory
 
 Task = TypeVar("Task")
@@ -102,6 +104,7 @@ def _start_worker(parent: int) -> None:
     """Prepare a fresh worker."""
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked for the tasks
+    tqdm.set_lock(threading.RLock())  # else a lock between processes, which is missed at the end
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
