@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import kd_cli
 from kd_cli.config import ConfigError, KdError
+from tests.conftest import ROOT
 
 Pairs = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -161,3 +163,31 @@ def test_a_module_may_bring_a_normalisation_of_its_own(pairs: Pairs) -> None:
         agreement[mean] = float((teacher.classifier(pixels).argmax(dim=1) == 2).float().mean())
     assert agreement["-1"] == 1  # all images are above its mean
     assert agreement["0.5"] < 0.9
+
+
+class FewImages:
+    """A stand-in for torchvision's CIFAR10, with images as PIL has them."""
+
+    classes = tuple("abcdefghij")
+
+    def __init__(self, root: str, train: bool, download: bool = False) -> None:
+        images, self.labels = make_images(40 if train else 20, 10, (32, 32, 3))
+        self.images = images.mul(255).byte().numpy()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.images[index]), int(self.labels[index])
+
+
+def test_the_script_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = (ROOT / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", FewImages)
+    monkeypatch.chdir(tmp_path)
+    exec(script, {"__name__": "readme"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["labels", "kd", "dkd"]
+    assert torch.load("student.pth", weights_only=True)["3.bias"].shape == (10,)
