@@ -5,14 +5,14 @@ The functions of the Python API are those of `kd_cli.api`; it is imported when o
 
 from typing import TYPE_CHECKING, Any
 
+from kd_cli.version import __version__
+
 if TYPE_CHECKING:
     from kd_cli.api import compare as compare
     from kd_cli.api import distill as distill
     from kd_cli.api import evaluate as evaluate
     from kd_cli.api import predict as predict
     from kd_cli.api import train_teacher as train_teacher
-
-__version__ = "0.1.0"
 
 __all__ = ["__version__", "compare", "distill", "evaluate", "predict", "train_teacher"]
 

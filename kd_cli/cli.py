@@ -16,7 +16,6 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from kd_cli import __version__
 from kd_cli.commands.grid import ComparisonConfig
 from kd_cli.commands.listing import ImagesConfig
 from kd_cli.config import (
@@ -46,6 +45,7 @@ from kd_cli.options import (
     with_options,
 )
 from kd_cli.terminal import open_stdout, printable
+from kd_cli.version import __version__
 
 # Where Click lies depends on the version of Typer; this names its class in all of them.
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]

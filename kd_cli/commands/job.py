@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from kd_cli import __version__
 from kd_cli.commands.results import Model, Result
 from kd_cli.config import (
     DEFAULT_VIEWS,
@@ -53,6 +52,7 @@ from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.zoo import source_digest
 from kd_cli.training import device, memory
 from kd_cli.training.loop import Training
+from kd_cli.version import __version__
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from kd_cli import __version__
 from kd_cli.config import Role
 from kd_cli.data.dataset import DataInfo
+from kd_cli.version import __version__
 
 MAX_SHAPE = (16, 4096, 4096)
 """Channels, height and width that an image may have."""

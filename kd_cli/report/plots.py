@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kd_cli import __version__
 from kd_cli.config import CostAxis, KdError
 from kd_cli.files import require_output, write_atomically
+from kd_cli.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
