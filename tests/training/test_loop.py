@@ -1,5 +1,6 @@
 """The training loop: what it computes, in which order, and when it stops."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -296,3 +297,19 @@ def test_images_reach_the_network_as_pixels_in_training_mode(tiny: Dataset) -> N
     fit(training)
     assert all(mode for mode, _ in seen)
     assert max(value for _, value in seen) == to_pixels(tiny.train.images).max()
+
+
+def test_a_run_that_is_interrupted_leaves_no_thread_behind(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a split that may not fit into memory, the next images are looked up by a thread."""
+    monkeypatch.setattr("kd_cli.data.batches.PREFETCH_BYTES", 0)
+    before = threading.active_count()
+
+    class Interrupt(Callback):
+        def on_step_end(self, training: Training) -> None:
+            assert threading.active_count() == before + 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:  # whose traceback keeps the loop's variables
+        start(tiny, CONFIG).run_epoch([Interrupt()])
+    assert threading.active_count() == before
+    assert caught.tb is not None
