@@ -1,10 +1,12 @@
 """How an architecture spec becomes a network."""
 
+import contextlib
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from kd_cli.config import ConfigError
 from kd_cli.networks.handed_over import make_network
 from kd_cli.networks.reference import IMAGE_SHAPE, StudentNet, TeacherNet
 from kd_cli.networks.resnet import ResNet
@@ -36,15 +38,16 @@ def build_network(spec: Spec, shape: tuple[int, int, int] = IMAGE_SHAPE, classes
 
 
 def build_empty(spec: Spec, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A network that shows what weights it takes; it has memory for them only where a user's own code made it.
+    """A network that shows what weights it takes; it has memory for them only where it cannot be made without.
 
     Raises:
         ConfigError: as `build_network`.
     """
-    if spec.is_own:
-        return build_network(spec, shape, classes)
-    with torch.device("meta"):
-        return build_network(spec, shape, classes)
+    if not spec.is_own:
+        # A few networks of libraries compute with values while they are made (torchvision's regnet), and need memory.
+        with contextlib.suppress(ConfigError), torch.device("meta"):
+            return build_network(spec, shape, classes)
+    return build_network(spec, shape, classes)
 
 
 def fill(

@@ -94,7 +94,7 @@ def test_a_network_with_counters_and_tied_weights_comes_back(tmp_path: Path, met
     assert loaded.get_buffer("one") == 1
 
 
-@pytest.mark.parametrize("spec", ["torchvision:squeezenet1_1", "timm:test_vit"])
+@pytest.mark.parametrize("spec", ["torchvision:squeezenet1_1", "torchvision:regnet_y_400mf", "timm:test_vit"])
 def test_a_librarys_network_comes_back(tmp_path: Path, metadata: Metadata, spec: str) -> None:
     if spec.startswith("timm"):
         pytest.importorskip("timm")
