@@ -89,7 +89,7 @@ def train_teacher(
     shown: ReportConfig,
 ) -> None:
     """Train a teacher on labels."""
-    from kd_cli.commands.job import member_path
+    from kd_cli.commands.checkpoints import member_path
     from kd_cli.commands.train_teacher import train_teacher
     from kd_cli.report import plots
     from kd_cli.report.training import draw_training, print_training

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kd_cli.app import markup, settings
 from kd_cli.app.run import runs
-from kd_cli.commands.job import load_network, require_fit
+from kd_cli.commands.checkpoints import load_network, require_fit
 from kd_cli.commands.predict import name_data
 from kd_cli.config import DataConfig, KdError, Role
 from kd_cli.data import prepared

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from kd_cli.commands.job import describe_model, heading, open_for_testing
+from kd_cli.commands.checkpoints import describe_model, open_for_testing
+from kd_cli.commands.job import heading
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
 from kd_cli.config import LATENCY_THREADS, DataConfig, Role, RunConfig
 from kd_cli.evaluation.cost import measure_costs

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd_cli.commands.job import describe_model, heading, open_for_testing
+from kd_cli.commands.checkpoints import describe_model, open_for_testing
+from kd_cli.commands.job import heading
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import DataConfig, Role, RunConfig
 from kd_cli.evaluation.quality import find_disagreements, measure_quality

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from kd_cli.commands.checkpoints import describe_model, load_network, require_models
 from kd_cli.commands.image_files import STDIN, Found, find_images, label_from_name, open_image, see
-from kd_cli.commands.job import describe_model, load_network, require_models
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
 from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo

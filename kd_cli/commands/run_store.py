@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1]
 
 COMPUTING = (
     *("config.py", "data", "networks", "training", "distillation", "evaluation"),
-    *("commands/job.py", "commands/runs.py"),
+    *("commands/job.py", "commands/checkpoints.py", "commands/runs.py"),
 )
 """The parts of the program whose code decides what a run comes to."""
 

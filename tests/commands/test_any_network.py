@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kd_cli.commands.job import StudentConfig, require_fit, resolve_student, resolve_teacher
+from kd_cli.commands.checkpoints import require_fit
+from kd_cli.commands.job import StudentConfig, resolve_student, resolve_teacher
 from kd_cli.config import DataConfig, DeviceConfig, DeviceName, KdError, TrainingConfig
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.sources import SOURCES, Source

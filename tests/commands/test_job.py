@@ -8,20 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from kd_cli.commands.distill import distill
-from kd_cli.commands.job import (
-    Job,
-    StudentConfig,
+from kd_cli.commands.checkpoints import (
     describe_model,
     find_teachers,
     member_path,
     open_dataset,
     open_for_testing,
     require_fit,
-    resolve_student,
-    resolve_teacher,
-    with_student,
 )
+from kd_cli.commands.distill import distill
+from kd_cli.commands.job import Job, StudentConfig, resolve_student, resolve_teacher, with_student
 from kd_cli.commands.results import TrainingResult
 from kd_cli.commands.train_teacher import train_teacher
 from kd_cli.config import (
