@@ -61,7 +61,8 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(inputs, classes)
         self.macs += self.linear.weight.numel()
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            # A network of shapes alone has no values, and asking for them would import torch's compiler.
+            if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight)
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
