@@ -43,11 +43,12 @@ def predict_file(content: bytes, name: str, networks: dict[Role, Checkpoint]) ->
 
 def predict_image(seen: NDArray[np.uint8], networks: dict[Role, Checkpoint]) -> Predictions:
     """Predict an image, uint8 (channels, height, width), with both networks, one after the other."""
+    images = np.array(seen)[np.newaxis]  # a copy: torch wants what it may write to
     by_role, predicted_ms = {}, {}
     for role, network in networks.items():
-        classify(network, seen[np.newaxis])  # or what is measured would be a cold start
+        classify(network, images)  # or what is measured would be a cold start
         start = time.perf_counter()
-        (by_role[role],) = classify(network, seen[np.newaxis])
+        (by_role[role],) = classify(network, images)
         predicted_ms[role] = 1000 * (time.perf_counter() - start)
     return Predictions(seen, by_role, predicted_ms, networks[Role.teacher].metadata.data.classes)
 

@@ -64,13 +64,11 @@ def _grid(dataset: Dataset, rows: list[int], teacher: Tensor, student: Tensor) -
         label = classes[int(dataset.test.labels[row])]
         predicted = {name: classes[int(logits[row].argmax())] for name, logits in (("T", teacher), ("S", student))}
         image = markup.image(dataset.test.images[row].numpy(), f"Test image {row}", 84)
-        marked = ", ".join(
+        marked = "".join(
             f'<span class="{"kd-correct" if each == label else "kd-incorrect"}">{name} {markup.escape(each)}</span>'
             for name, each in predicted.items()
         )
-        cells.append(
-            f"<li>{image}<span>No. {row}: <strong>{markup.escape(label)}</strong></span><span>{marked}</span></li>"
-        )
+        cells.append(f"<li>{image}<span>No. {row}: <strong>{markup.escape(label)}</strong></span>{marked}</li>")
     legend = "<p>Under each image: its number and label, and what teacher (T) and student (S) predict.</p>"
     return f'{legend}<ul class="kd-grid">{"".join(cells)}</ul>'
 

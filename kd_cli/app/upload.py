@@ -27,7 +27,7 @@ def show() -> None:
 def _receive(data: DataInfo) -> list[UploadedFile]:
     """The visitor's images; nothing, and a message, where they are too many megabytes."""
     state = st.session_state
-    what = "one handwritten character each" if data.is_handwriting else f"what {data.name} shows"
+    what = "one handwritten character each" if data.is_handwriting else f"the kind that {data.name} has"
     files = st.file_uploader(
         f"Images of {markup.as_markdown(what)}, of any size, up to {UPLOAD_MEGABYTES} MB each and {TOTAL_MEGABYTES} MB "
         f"together: {', '.join(sorted(SUFFIXES))}",

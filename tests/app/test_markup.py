@@ -1,6 +1,10 @@
+import base64
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kd_cli.app import markup
 from kd_cli.app.markup import Measure
@@ -57,6 +61,35 @@ def test_the_shade_of_a_confusion_matrix_depends_on_the_scale_that_is_given() ->
 def test_text_is_never_taken_for_html(html: str) -> None:
     assert "<b>" not in html.lower()
     assert "&lt;b&gt;" in html.lower()
+
+
+MANY = [(f"species {i}", i / 4950) for i in range(100)]
+
+
+def test_of_many_classes_the_most_probable_are_shown_and_the_others_summed() -> None:
+    html = markup.probabilities("Teacher", MANY, Role.teacher)
+    shown = re.findall(r'<th scope="row">([\w ]+)', html)
+    assert shown == [*(f"species {i}" for i in range(99, 89, -1)), "90 others"]
+    assert sum(widths(html)) == pytest.approx(100, abs=0.1)
+
+
+def test_of_many_classes_the_largest_gradients_are_shown() -> None:
+    names, values = zip(*MANY, strict=True)
+    html = markup.signed_bars(names, {"sum": [-value for value in values]})
+    assert re.findall(r'<th scope="row">([\w ]+)', html) == [f"species {i}" for i in range(99, 89, -1)]
+
+
+def test_a_long_name_of_a_class_is_whole_in_its_title() -> None:
+    name = "a name that no column holds"
+    assert f'title="{name}"' in markup.probabilities("Teacher", [(name, 0.3), ("dog", 0.7)], Role.teacher)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
+def test_images_of_any_channels_are_shown(channels: int, mode: str) -> None:
+    html = markup.image(np.zeros((channels, 24, 40), np.uint8), "what it is", 140)
+    content = re.findall(r"base64,([^\"]+)", html)[0]
+    shown = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert (shown.mode, shown.size) == (mode, (40, 24))
 
 
 def test_text_says_in_markdown_what_it_says() -> None:
