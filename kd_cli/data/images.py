@@ -150,7 +150,7 @@ def decode(paths: list[str], shape: Shape, survey: Survey, bar: "tqdm[Any]") -> 
     finally:
         for future in ahead:
             future.cancel()
-        pool.shutdown()
+        pool.shutdown(wait=False)
 
 
 def _make_pool(images: int) -> tuple[Executor, int]:
