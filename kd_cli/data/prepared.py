@@ -107,8 +107,9 @@ def _load(name: str, data_dir: Path, train: bool) -> Dataset:
             raise KdError(f"{prepared} changed while it was read: try again") from error
         except KdError as error:
             log.warning("%s (only a matter of speed: %s is prepared anew next time)", error, name)
-        _write(Path(scratch) / prepared.name, name, tensors)
-        return read(Path(scratch) / prepared.name, name, train)
+    with tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True) as elsewhere:
+        _write(Path(elsewhere) / prepared.name, name, tensors)
+        return read(Path(elsewhere) / prepared.name, name, train)
 
 
 def _write(path: Path, name: str, tensors: Tensors) -> None:
