@@ -15,7 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from kd_cli.app.events import Began, Evaluated, Event, Failed, Measured, Progressed, Trained
-from kd_cli.app.limits import DISCONNECTED_SECONDS, LONGEST_RUN_SECONDS, MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS
+from kd_cli.app.limits import DISCONNECTED_SECONDS, LONGEST_RUN_SECONDS, MAX_OWN_RUNS, MAX_RUNS, MAX_STUDENTS, MAX_TABS
 from kd_cli.app.process import Process
 from kd_cli.app.visitor import is_here
 from kd_cli.app.worker import Work, train
@@ -224,9 +224,12 @@ class Runs:
             for run in self.students()[MAX_STUDENTS:]:
                 run.output.unlink(missing_ok=True)
                 self._all.remove(run)
+            # A run without a student is kept until its visitor has seen what came of it: the latest of each.
             failed = [run for run in self._all if run.ended and not run.result]
-            for run in failed[:-MAX_STUDENTS]:
-                self._all.remove(run)
+            latest = list({run.owner: run for run in failed}.values())[-MAX_TABS:]
+            for run in failed:
+                if run not in latest:
+                    self._all.remove(run)
 
     def close(self) -> None:
         """End all runs, and remove what they left."""

@@ -275,3 +275,14 @@ def test_the_latest_students_are_kept(queue: Queue) -> None:
         queue.finish(run)
     wait_until(lambda: len(queue.runs.students()) == MAX_STUDENTS)
     assert queue.runs.students()[0] is runs[-1]
+
+
+def test_what_came_of_a_run_is_told_however_many_others_were_given_up_since(queue: Queue) -> None:
+    first, early = queue.add("a"), queue.add("early")
+    others = [queue.add(f"visitor {number}") for number in range(MAX_STUDENTS + 2)]
+    last = queue.add("z")
+    for run in (*others, early):
+        run.cancel()
+    queue.finish(first)
+    queue.finish(last)  # what is forgotten after the first one is by now
+    assert queue.runs.latest_of("early") is early
