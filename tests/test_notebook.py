@@ -70,6 +70,7 @@ def assert_ran_cleanly(cells: notebook.Notebook) -> None:
     ] == []
 
 
+@pytest.mark.slow
 class TestAShortRun:
     def test_comes_to_its_end_without_an_error_or_a_warning(self, executed: notebook.Notebook) -> None:
         assert_ran_cleanly(executed)

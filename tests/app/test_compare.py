@@ -21,6 +21,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return stand_in
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_commands_measure(visit: Visit, data_dir: Path) -> None:
     shown = html(visit("compare"))
     for model in evaluate(data=DataConfig("digits", data_dir)).models:

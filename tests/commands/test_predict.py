@@ -81,6 +81,7 @@ def read_images(output: tuple[int, str, str], code: int = 0) -> list[dict[str, A
 class TestAccuracy:
     """The networks that ship predict digits on pages as people have them."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("role", ["teacher", "student"])
     def test_pages_of_all_kinds_together_cost_at_most_a_point_and_a_half(
         self, mnist_digits: tuple[Images, Labels], mixed_pages: Images, networks: dict[str, Checkpoint], role: str

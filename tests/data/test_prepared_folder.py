@@ -330,6 +330,7 @@ def test_options_of_folders_are_refused_elsewhere(tmp_path: Path, options: dict[
         load(DataConfig("digits", tmp_path, **options))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_folder(tmp_path: Path) -> None:
     """Anonymous memory, while 150 MB of images are mapped and walked over."""
     root = make_folder(tmp_path / "images", 2, 5, 64, 64)
