@@ -24,13 +24,17 @@ from playwright.async_api import Error as PlaywrightError
 from rich.console import Console
 from rich.table import Table
 
-from kd_cli.app.limits import MAX_EPOCHS
+from kd_cli.app.limits import LONGEST_RUN_SECONDS, MAX_EPOCHS
 from kd_cli.networks.checkpoint import shipped_models_dir
 from tests.app import browser, strokes
 from tests.app.images import as_png
 from tests.benchmarks.app import resident_mb
 
 SECONDS_BETWEEN_ARRIVALS = 4.0
+
+HEARD = """() => ![...document.querySelectorAll(".kd-queue li")].some(item => item.innerText.includes("(yours)"))
+    || [...document.querySelectorAll("button")].some(button => button.innerText.includes("keep nothing"))"""
+"""Whether a visitor's run is gone, or the page offers to stop at once what it is stopping already."""
 
 FIRST = 2
 """Visitors before the others, one of whom waits for a run's turn."""
@@ -135,7 +139,9 @@ class Visitor:
         if self.is_patient:
             await self.page.get_by_role("button", name="Stop after this epoch").wait_for()
         await self.page.get_by_role("button", name=re.compile("Stop after this epoch|Take out of the queue")).click()
-        await mine.wait_for(state="detached")
+        # The click is heard: the run is gone, or says that it is stopping. Its epoch then ends when the machine lets it.
+        await self.page.wait_for_function(HEARD)
+        await mine.wait_for(state="detached", timeout=1000 * LONGEST_RUN_SECONDS)
         # Not "60 epochs": then nobody heard the click.
         outcome = self.page.get_by_text(re.compile("You stopped this run|Stopped after")).first
         return "taken out" if "You stopped" in await outcome.inner_text() else "trained"
