@@ -139,7 +139,7 @@ class Visitor:
         if self.is_patient:
             await self.page.get_by_role("button", name="Stop after this epoch").wait_for()
         await self.page.get_by_role("button", name=re.compile("Stop after this epoch|Take out of the queue")).click()
-        # The click is heard: the run is gone, or says that it is stopping. Its epoch then ends when the machine lets it.
+        # The click is heard once the run is gone, or says that it is stopping. Its epoch may take long after that.
         await self.page.wait_for_function(HEARD)
         await mine.wait_for(state="detached", timeout=1000 * LONGEST_RUN_SECONDS)
         # Not "60 epochs": then nobody heard the click.
