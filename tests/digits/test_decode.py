@@ -161,9 +161,9 @@ def test_no_image_takes_more_than_300_mb(tmp_path: Path, mode: str, side: int, o
     SEVEN.resize((side, side)).convert(mode).save(file, **options)  # type: ignore[arg-type]
     # Not getrusage: its peak is that of the tests' own process until the new one exceeds it.
     program = (
-        "import re, sys; from kd_cli.digits.mnist_format import read_image\n"
+        "import re, sys; from pathlib import Path; from kd_cli.digits.mnist_format import read_source\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
-        "before = peak(); read_image(sys.argv[1]); print(peak() - before)"
+        "before = peak(); read_source(Path(sys.argv[1]), 'file'); print(peak() - before)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
