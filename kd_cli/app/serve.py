@@ -5,8 +5,6 @@ import importlib.util
 import logging
 import signal
 import sys
-import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,12 +16,8 @@ from kd_cli.app.addresses import Names, require_free, where_to_open
 from kd_cli.app.limits import DISCONNECTED_SECONDS, MESSAGE_MEGABYTES, UPLOAD_MEGABYTES
 from kd_cli.config import DataConfig, KdError
 from kd_cli.options import PageConfig
-from kd_cli.training import memory
 
 INSTALL = "pip install 'kd-cli[app]', or pip install -e '.[app]' in a checkout"
-
-GIVING_BACK_SECONDS = 30.0
-"""Between two rounds of giving freed memory back."""
 
 MAIN = Path(__file__).with_name("main.py")
 
@@ -90,21 +84,12 @@ def serve(page: PageConfig, data: DataConfig) -> None:
         on_script_error=_tell_of_fault,
     )
     _hear_hangups()
-    threading.Thread(target=_give_back_memory, daemon=True).start()
     try:
         app.run(config=_settings(page))
     except KeyboardInterrupt:
         pass  # how it ends
     finally:
         process.end_all()
-
-
-def _give_back_memory() -> None:
-    """What visitors took who have left: Streamlit's sessions are circles, which only a full collection finds."""
-    while True:
-        time.sleep(GIVING_BACK_SECONDS)
-        gc.collect()
-        memory.give_back_freed_memory()
 
 
 def _settings(page: PageConfig) -> dict[str, Any]:

@@ -33,17 +33,9 @@ def keep_freed_memory() -> None:
     Every training step allocates and frees the same few megabytes. Mapped anew each time, they cost a page fault per
     4 kB, which is up to half of a convolution's time. Elsewhere than on glibc this does nothing.
     """
+    if platform.libc_ver()[0] != "glibc":
+        return
     m_trim_threshold, m_mmap_threshold = -1, -3  # from <malloc.h>
-    if libc := _glibc():
-        libc.mallopt(m_mmap_threshold, 1 << 30)
-        libc.mallopt(m_trim_threshold, 1 << 30)
-
-
-def give_back_freed_memory() -> None:
-    """Hand freed memory back to the kernel, which glibc does not do by itself where many threads came and went."""
-    if libc := _glibc():
-        libc.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+    libc = ctypes.CDLL(None)
+    libc.mallopt(m_mmap_threshold, 1 << 30)
+    libc.mallopt(m_trim_threshold, 1 << 30)

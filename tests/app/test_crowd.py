@@ -1,4 +1,7 @@
-"""A few visitors at once; ``python -m tests.benchmarks.crowd`` brings as many as the page is made for."""
+"""A few visitors at once, for those who ask for them (``KD_CROWD=1 pytest -m slow tests/app/test_crowd.py``).
+
+``python -m tests.benchmarks.crowd`` brings as many as the page is made for.
+"""
 
 import asyncio
 import os
@@ -11,6 +14,7 @@ pytest.importorskip("playwright.async_api", reason="needs Playwright: pip instal
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif("KD_CROWD" not in os.environ, reason="needs KD_CROWD=1 and an idle machine"),
     pytest.mark.skipif(browser.find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
     pytest.mark.skipif(os.name != "posix", reason="sends a Unix signal"),
 ]
