@@ -17,7 +17,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from kd_cli.commands.grid import ComparisonConfig
-from kd_cli.commands.listing import ImagesConfig
 from kd_cli.config import (
     CacheConfig,
     ConfigError,
@@ -38,6 +37,7 @@ from kd_cli.options import (
     STDOUT,
     ComparisonReportConfig,
     EvaluationReportConfig,
+    ImagesConfig,
     PageConfig,
     PredictionConfig,
     StudentNetworkConfig,
@@ -399,8 +399,7 @@ def _prepare_logging() -> None:
 
 def _command_of(arguments: list[str]) -> str:
     known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
-    if arguments[:1] == ["list"]:
-        return "kd list"
+    known |= {group.name for group in app.registered_groups}
     return f"kd {arguments[0]}" if arguments and arguments[0] in known else "kd"
 
 

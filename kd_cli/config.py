@@ -85,6 +85,20 @@ class Role(str, Enum):
     student = "student"
 
 
+def suggest(name: str, names: Collection[str], most: int = 1, cutoff: float = 0.6) -> str:
+    """A question for those of the names that are most similar, e.g. ``did you mean kd?``; empty if none is."""
+    import difflib
+
+    similar = difflib.get_close_matches(name, names, most, cutoff)
+    return f"did you mean {' or '.join(similar)}?" if similar else ""
+
+
+def some_of(names: Collection[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(list(names)[:most]) + more
+
+
 def require_name(what: str, name: str, names: Collection[str], otherwise: str = "") -> None:
     """Refuse a name that is not one of those that there are; ``otherwise`` says what else could be given.
 
@@ -93,11 +107,8 @@ def require_name(what: str, name: str, names: Collection[str], otherwise: str = 
     """
     if name in names:
         return
-    import difflib
-
-    similar = difflib.get_close_matches(name, names, 1)
-    hint = f" (did you mean {similar[0]}?)" if similar else ""
-    raise ConfigError(f"unknown {what} {name!r}{hint}: use {', '.join(names)}{otherwise}")
+    hint = suggest(name, names)
+    raise ConfigError(f"unknown {what} {name!r}{f' ({hint})' if hint else ''}: use {', '.join(names)}{otherwise}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Data and networks that several test modules share."""
 
 import io
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import tarfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from kd_cli.cli import main
 from kd_cli.config import DataConfig, Role
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.prepared import load
+from kd_cli.evaluation import cost
 from kd_cli.networks.checkpoint import shipped_models_dir
 from kd_cli.networks.classifier import Classifier, build_classifier
 from kd_cli.networks.metadata import Metadata
@@ -157,3 +160,17 @@ def _use_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(urllib.request, "_opener", None)  # one that was made before would keep its proxies, and so on
+
+
+def read_json(answer: tuple[int, str, str]) -> Any:
+    """The JSON object that a command printed, which came to its end."""
+    code, stdout, stderr = answer
+    assert code == 0, stderr
+    return json.loads(stdout)
+
+
+@pytest.fixture
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure times no longer than it takes to have a number."""
+    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
+    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)

@@ -23,27 +23,13 @@ import kd_cli
 from kd_cli.cli import app, main
 from kd_cli.commands import runs
 from kd_cli.config import Role
-from kd_cli.evaluation import cost
 from kd_cli.evaluation.quality import Quality, measure_quality
 from kd_cli.networks.checkpoint import find_checkpoint, load_checkpoint
-from tests.conftest import ROOT, CommandLine, hear_interrupts, make_dataset
+from tests.conftest import ROOT, CommandLine, hear_interrupts, make_dataset, read_json
 from tests.sources import register
 
 DIGITS = ("--dataset", "digits", "--epochs", "1", "--device", "cpu")
 COMMANDS = ("train-teacher", "distill", "compare", "evaluate", "benchmark", "predict", "app")
-
-
-@pytest.fixture
-def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure times no longer than it takes to have a number."""
-    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
-    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
-
-
-def read_json(answer: tuple[int, str, str]) -> Any:
-    code, stdout, stderr = answer
-    assert code == 0, stderr
-    return json.loads(stdout)
 
 
 def run_program(program: str, folder: Path) -> int:

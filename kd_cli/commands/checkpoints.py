@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from kd_cli.commands.results import Model
-from kd_cli.config import DataConfig, DeviceConfig, KdError, ModelsConfig, Role, RunConfig
+from kd_cli.config import DataConfig, DeviceConfig, KdError, ModelsConfig, Role, RunConfig, some_of
 from kd_cli.data import prepared
 from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.data.sources import SOURCES
@@ -117,7 +117,8 @@ def require_fit(checkpoint: Checkpoint, data: DataInfo, named: bool = False) -> 
         raise KdError(f"{path} takes images of shape {own.shape}, not {data.shape}: use {resize}another checkpoint")
     if sorted(own.classes) != sorted(data.classes):
         raise KdError(
-            f"{path} tells apart {_few(own.classes)}, but {data.name} has {_few(data.classes)}: use another checkpoint"
+            f"{path} tells apart {some_of(own.classes, 10)}, but {data.name} has {some_of(data.classes, 10)}: "
+            "use another checkpoint"
         )
     if of_folders and own.digest != data.digest:
         log.warning(
@@ -136,11 +137,6 @@ def require_fit(checkpoint: Checkpoint, data: DataInfo, named: bool = False) -> 
         metadata=replace(checkpoint.metadata, data=replace(own, classes=data.classes)),
         digest=compute_digest({"checkpoint": checkpoint.digest, "order": order}, {}),
     )
-
-
-def _few(classes: Sequence[str], most: int = 10) -> str:
-    more = len(classes) - most
-    return ", ".join(classes[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def require_models(config: ModelsConfig, dataset: str) -> None:

@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd_cli.config import Config, ConfigError, DataConfig, KdError, option
+from kd_cli.config import DataConfig, KdError
 from kd_cli.data.sources import SOURCES
 from kd_cli.distillation.methods import METHODS
 from kd_cli.networks.spec import Spec
+from kd_cli.options import ImagesConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,33 +94,6 @@ class LayerList:
     layers: tuple[ListedLayer, ...]
     penultimate: str | None
     maps: str | None
-
-
-def _read_shape(text: str) -> tuple[int, ...]:
-    shape = tuple(int(part) for part in text.split(",") if part.strip().isdecimal())
-    if len(shape) != 3 or len(text.split(",")) != 3 or not all(1 <= size <= 10_000 for size in shape):
-        raise ConfigError(f"--shape {text}: use channels, height and width of the images, e.g. 3,224,224")
-    return shape
-
-
-@dataclass(frozen=True)
-class ImagesConfig(Config):
-    """For which images ``kd list layers`` builds a network: those of a data set, or of a shape."""
-
-    dataset: str | None = option(None, "Data set whose images it takes.", short="-d", metavar="NAME|PATH")
-    data_dir: Path = option(DataConfig().data_dir, "Where data sets are kept.", env="KD_DATA_DIR")
-    shape: tuple[int, ...] | None = option(
-        None,
-        "Shape of its images. Default: 1,28,28 for cnn-N and mlp-N, else 3,224,224.",
-        metavar="C,H,W",
-        read=_read_shape,
-    )
-    classes: int = option(10, "Number of classes.", minimum=2, maximum=100_000)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dataset is not None and self.shape is not None:
-            raise ConfigError("give --dataset or --shape, not both")
 
 
 def list_methods() -> MethodList:

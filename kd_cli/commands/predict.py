@@ -19,6 +19,7 @@ from kd_cli.commands.image_files import STDIN, Found, find_images, label_from_na
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
 from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo
+from kd_cli.data.folders import NAME_ENDING
 from kd_cli.data.prepared import name_of
 from kd_cli.digits import saved
 from kd_cli.files import write_atomically
@@ -158,7 +159,7 @@ def name_data(data: str, models_dir: Path, about: DataInfo | None = None) -> str
     try:
         return name_of(DataConfig(data))
     except ConfigError:  # a folder of images that is not here, by its plain name
-        named = [name for name in kept if re.fullmatch(f"{re.escape(data)}-[0-9a-f]{{6}}", name)]
+        named = [name for name in kept if re.fullmatch(re.escape(data) + NAME_ENDING, name)]
         if len(named) != 1:
             raise
         return named[0]

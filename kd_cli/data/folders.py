@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd_cli.config import KdError
+from kd_cli.config import KdError, some_of
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -21,6 +21,9 @@ NO_CLASSES = frozenset(("__MACOSX",))
 """Folders that programs leave behind, beside those whose names begin with a dot."""
 
 NO_IMAGES = frozenset(("Thumbs.db", "desktop.ini"))
+
+NAME_ENDING = "-[0-9a-f]{6}"
+"""What follows the folder's own name in that of its data set."""
 
 NEEDED = "it needs a folder of images for each class, CLASS/*, or train/CLASS/* and test/CLASS/*"
 
@@ -136,7 +139,7 @@ def _find_classes(path: Path, places: dict[str, Path]) -> tuple[str, ...]:
         if different:
             raise KdError(
                 f"{path}: {places['train'].name}/ and {places[part].name}/ have different classes; "
-                f"only one of them has {_some(different)}"
+                f"only one of them has {some_of(list(map(repr, different)))}"
             )
     if not classes:
         raise KdError(f"{path} has no classes: {NEEDED}")
@@ -189,8 +192,3 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in NO_CLASSES or name in NO_IMAGES
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd_cli.config import ConfigError
-from kd_cli.data.dataset import DataInfo, Dataset, Split, to_pixels
+from kd_cli.data.dataset import DataInfo, Dataset, Split
+from kd_cli.data.moments import Moments
 
 MAX_CHANNELS = 16
 
@@ -57,14 +58,14 @@ def hand_over(train: Part, test: Part) -> str:
     for split in splits.values():
         digest.update(split.images.numpy().data)
         digest.update(split.labels.numpy().data)
-    std, mean = torch.std_mean(to_pixels(images), dim=(0, 2, 3))
+    moments = Moments()
+    moments.add(images)
     info = DataInfo(
         name=f"handed-over-{digest.hexdigest()[:8]}",
         classes=tuple(map(str, names)),
         shape=(images.shape[1], images.shape[2], images.shape[3]),
-        mean=tuple(mean.tolist()),
-        std=tuple(std.clamp_min(1e-3).tolist()),
         digest=digest.hexdigest(),
+        **moments.describe(),
     )
     _handed_over[info.name] = Dataset(info, **splits)
     return info.name

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from kd_cli.data.dataset import DataInfo, Dataset, Split
+from kd_cli.data.moments import Moments
 from kd_cli.files import open_atomically
 
 FORMAT = "3"
@@ -66,7 +66,7 @@ def write(path: Path, metadata: dict[str, str], layout: Layout, pieces: Iterable
         place += size
     known = {"format": FORMAT} | metadata
     start = -(-(8 + len(json.dumps(header | {"__metadata__": known})) + SPARE) // 64) * 64
-    digest, checksums, moments = hashlib.sha256(), dict.fromkeys(names, 0), _Moments()
+    digest, checksums, moments = hashlib.sha256(), dict.fromkeys(names, 0), Moments()
     with open_atomically(path) as file:
         if shutil.disk_usage(path.parent).free < start + place:  # better before the work than after it
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -78,7 +78,9 @@ def write(path: Path, metadata: dict[str, str], layout: Layout, pieces: Iterable
             checksums[name] = zlib.crc32(content.data, checksums[name])
             if name == TRAINING_IMAGES:
                 moments.add(torch.from_numpy(content))
-        known |= {"digest": digest.hexdigest()} | moments.describe()
+        known |= {"digest": digest.hexdigest()} | {
+            key: ",".join(f"{value:.4f}" for value in each) for key, each in moments.describe().items()
+        }
         known |= {f"crc32 {name}": f"{checksum:08x}" for name, checksum in checksums.items()}
         text = json.dumps(header | {"__metadata__": known}).encode().ljust(start - 8)
         file.seek(0)
@@ -136,24 +138,6 @@ def read(path: Path, key: str, train: bool = True) -> Dataset:
         return Dataset(info, take("train") if train else Split(test.images[:0], test.labels[:0]), test)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotPreparedError from error
-
-
-class _Moments:
-    """Mean and standard deviation of pixels, for each channel, of images that come in pieces."""
-
-    def __init__(self) -> None:
-        self.counts = torch.zeros(1, 256, dtype=torch.long)  # of each value: exact, whatever the pieces
-
-    def add(self, images: Tensor) -> None:
-        channels = images.transpose(0, 1).flatten(1)
-        self.counts = self.counts + torch.stack([channel.bincount(minlength=256) for channel in channels])
-
-    def describe(self) -> dict[str, str]:
-        values, count = torch.arange(256, dtype=torch.double) / 255, self.counts.sum(dim=1)
-        mean = (self.counts * values).sum(dim=1) / count.clamp(min=1)
-        squares = (self.counts * (values - mean.unsqueeze(1)).square()).sum(dim=1)
-        std = (squares / (count - 1).clamp(min=1)).sqrt().clamp(min=1e-4)
-        return {key: ",".join(f"{value:.4f}" for value in each) for key, each in (("mean", mean), ("std", std))}
 
 
 def _read_header(length: bytes, file: Any) -> tuple[dict[str, Any], dict[str, str], int]:

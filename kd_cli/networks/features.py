@@ -4,7 +4,6 @@ A reference network gives its features itself, by the names of its layers. Any o
 on the layer, set for one call: nothing stays on the network, and its code is as its author wrote it.
 """
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_cli.config import KdError
+from kd_cli.config import KdError, suggest
 from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.reference import StudentNet, TeacherNet
 
@@ -157,9 +156,8 @@ def find_layer(classifier: Classifier, name: str, pixels: Tensor) -> Layer:
     names = list(dict.fromkeys(use.name for use in trace(classifier, pixels)))
     if name in names:
         return Layer(name)
-    similar = difflib.get_close_matches(name, names, 3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(similar)}? " if similar else ""
-    raise KdError(f"the network has no layer {name!r}: {hint}{SEE_LAYERS}")
+    hint = suggest(name, names, 3, cutoff=0.4)
+    raise KdError(f"the network has no layer {name!r}: {f'{hint} ' if hint else ''}{SEE_LAYERS}")
 
 
 @torch.no_grad()

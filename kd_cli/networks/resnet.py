@@ -65,16 +65,10 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight)
 
-    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
-        """``layer1``, ``layer2``, ``layer3``: the stages' maps; ``pooled``: (N, 64); ``linear``: the logits."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        features: dict[str, Tensor] = {}
-        for stage in ("layer1", "layer2", "layer3"):
-            features[stage] = x = self.get_submodule(stage)(x)
-        features["pooled"] = pooled = x.mean(dim=(2, 3))
-        features["linear"] = self.linear(pooled)
-        return features
-
     def forward(self, x: Tensor) -> Tensor:
         """Logits of shape (N, classes)."""
-        return self.forward_features(x)["linear"]
+        x = F.relu(self.bn1(self.conv1(x)))
+        for stage in ("layer1", "layer2", "layer3"):
+            x = self.get_submodule(stage)(x)
+        logits: Tensor = self.linear(x.mean(dim=(2, 3)))
+        return logits

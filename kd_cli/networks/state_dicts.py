@@ -4,7 +4,7 @@ They say nothing of themselves, so the user says what they are; cnn-N and mlp-N 
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from kd_cli.config import KdError
+from kd_cli.config import KdError, some_of
 from kd_cli.networks.spec import MAX_LAYER_SIZE, Spec
 
 MAX_BYTES = 2**34
@@ -30,9 +30,6 @@ PREFIXES = ("module.", "_orig_mod.")
 
 UNCOUNTED = "num_batches_tracked"
 """A counter that batch normalisation gained later, and that evaluation does not read."""
-
-NAMED = 3
-"""How many names an error gives."""
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each tensor by its name."""
@@ -109,9 +106,9 @@ def describe_misfit(expected: Layout, found: Layout) -> str | None:
         if name in found and (found[name][0] != shape or found[name][1].is_floating_point != dtype.is_floating_point)
     ]
     parts = [
-        *([f"missing {_few(missing)}"] if missing else []),
-        *([f"unexpected {_few(unexpected)}"] if unexpected else []),
-        *([_few(different)] if different else []),
+        *([f"missing {some_of(missing)}"] if missing else []),
+        *([f"unexpected {some_of(unexpected)}"] if unexpected else []),
+        *([some_of(different)] if different else []),
     ]
     return "; ".join(parts) or None
 
@@ -169,9 +166,3 @@ _DTYPES = {
     **{"U8": torch.uint8, "BOOL": torch.bool},
 }
 """What safetensors calls torch's types."""
-
-
-def _few(names: Iterable[str]) -> str:
-    first = list(names)
-    more = len(first) - NAMED
-    return ", ".join(first[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,6 +1,5 @@
 """Networks that are not ours: of torchvision, of timm, and the user's own."""
 
-import difflib
 import functools
 import hashlib
 import importlib
@@ -15,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from kd_cli.config import ConfigError
+from kd_cli.config import ConfigError, suggest
 from kd_cli.networks.spec import Spec
 
 TRIAL_IMAGES = 2
@@ -148,9 +147,11 @@ def _try(network: nn.Module, spec: Spec, shape: tuple[int, int, int], classes: i
 def _require_known(spec: Spec, names: list[str]) -> None:
     if spec.name in names:
         return
-    similar = difflib.get_close_matches(spec.name, names, 3)
-    hint = f" (did you mean {', '.join(similar)}?)" if similar else ""
-    raise ConfigError(f"{spec.family} has no classifier {spec.name!r}{hint}: use a name such as {spec.family}:resnet18")
+    hint = suggest(spec.name, names, 3)
+    raise ConfigError(
+        f"{spec.family} has no classifier {spec.name!r}{f' ({hint})' if hint else ''}: "
+        f"use a name such as {spec.family}:resnet18"
+    )
 
 
 @contextmanager

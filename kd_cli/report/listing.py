@@ -1,8 +1,10 @@
 """What ``kd list`` found, as Rich tables."""
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from kd_cli.commands.listing import DatasetList, LayerList, MethodList, NetworkList
+from kd_cli.commands.listing import DatasetList, LayerList, ListedLayer, MethodList, NetworkFamily, NetworkList
+from kd_cli.config import some_of
 from kd_cli.distillation.methods import describe_options
 from kd_cli.report.tables import counted, new_table, open_console, plain, print_line, print_table
 
@@ -12,65 +14,48 @@ if TYPE_CHECKING:  # to import it is to import torch
 
 def print_methods(result: MethodList) -> None:
     """A row for each method."""
-    console = open_console()
-    table = new_table(
+    _print_rows(
         "Methods of distillation: --method NAME",
         "T is --temperature. Methods that read penultimate features or maps also take --student-layer and "
         "--teacher-layer; see kd list layers.",
-        *("Method", "Paper", "Equation", "Reads", "Options and defaults"),
-        left=5,
+        ("Method", "Paper", "Equation", "Reads", "Options and defaults"),
+        ((each.name, each.paper, each.equation, each.reads, describe_options(each.options)) for each in result.methods),
     )
-    for method in result.methods:
-        cells = (method.name, method.paper, method.equation, method.reads, describe_options(method.options))
-        table.add_row(*map(plain, cells))
-    print_table(console, table)
 
 
 def print_networks(result: NetworkList) -> None:
     """A row for each kind of network."""
-    console = open_console()
-    table = new_table(
+    _print_rows(
         "Networks: --arch, --student and --teacher-arch SPEC",
         "kd list layers SPEC shows the layers of one.",
-        *("SPEC", "Examples", "What it is"),
-        left=3,
+        ("SPEC", "Examples", "What it is"),
+        ((each.spec, ", ".join(each.examples), _describe_family(each)) for each in result.networks),
     )
-    for family in result.networks:
-        known = f" ({counted(family.count, 'name')} installed)" if family.count else ""
-        table.add_row(*map(plain, (family.spec, ", ".join(family.examples), f"{family.description}{known}")))
-    print_table(console, table)
 
 
 def print_datasets(result: DatasetList) -> None:
     """A row for each data set."""
-    console = open_console()
-    table = new_table(
+    _print_rows(
         "Data sets: --dataset NAME",
         "Your own images: --dataset FOLDER, with train/CLASS/* and test/CLASS/* in it, or CLASS/*, which is split.",
-        *("Data set", "Classes", "", "Shape"),
+        ("Data set", "Classes", "", "Shape"),
+        (
+            (each.name, some_of(each.classes, 10), str(len(each.classes)), as_text(each.shape))
+            for each in result.datasets
+        ),
         left=2,
     )
-    for each in result.datasets:
-        table.add_row(*map(plain, (each.name, _shorten(each.classes), str(len(each.classes)), as_text(each.shape))))
-    print_table(console, table)
 
 
 def print_layers(result: LayerList) -> None:
     """A row for each layer, and where methods read the network unless told otherwise."""
-    console = open_console()
-    table = new_table(
+    _print_rows(
         f"Layers of {result.architecture}",
         f"Images of shape {as_text(result.image_shape)}, {result.classes:,} classes. N is the number of images.",
-        *("Layer", "Type", "Output", "Read by default"),
-        left=4,
+        ("Layer", "Type", "Output", "Read by default"),
+        ((each.name, each.type, _describe_output(each), _describe_use(each, result)) for each in result.layers),
     )
-    for layer in result.layers:
-        shape = "no single tensor" if layer.shape is None else as_text(("N", *layer.shape))
-        read = [f"maps: {layer.name}"] if layer.name == result.maps else []
-        if result.penultimate in (layer.name, f"input of {layer.name}"):
-            read.append(f"penultimate: {result.penultimate}")
-        table.add_row(*map(plain, (layer.name, layer.type, shape, ", ".join(read))))
-    print_table(console, table)
+    console = open_console()
     for what in ("penultimate", "maps"):
         if getattr(result, what) is None:
             print_line(
@@ -89,5 +74,26 @@ def as_text(shape: tuple[object, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _shorten(names: tuple[str, ...], shown: int = 10) -> str:
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+def _describe_family(family: NetworkFamily) -> str:
+    return family.description + (f" ({counted(family.count, 'name')} installed)" if family.count else "")
+
+
+def _describe_output(layer: ListedLayer) -> str:
+    return "no single tensor" if layer.shape is None else as_text(("N", *layer.shape))
+
+
+def _describe_use(layer: ListedLayer, network: LayerList) -> str:
+    read = [f"maps: {layer.name}"] if layer.name == network.maps else []
+    if network.penultimate in (layer.name, f"input of {layer.name}"):
+        read.append(f"penultimate: {network.penultimate}")
+    return ", ".join(read)
+
+
+def _print_rows(
+    title: str, caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int | None = None
+) -> None:
+    """A table of texts, all columns aligned to the left but for those after the first ``left``."""
+    table = new_table(title, caption, *columns, left=len(columns) if left is None else left)
+    for row in rows:
+        table.add_row(*map(plain, row))
+    print_table(open_console(), table)

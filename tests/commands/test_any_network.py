@@ -1,9 +1,7 @@
 """Any network on any images: the same commands, from training to every report."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,16 +10,15 @@ from kd_cli.commands.checkpoints import require_fit
 from kd_cli.commands.job import StudentConfig, resolve_student, resolve_teacher
 from kd_cli.config import DataConfig, DeviceConfig, DeviceName, KdError, TrainingConfig
 from kd_cli.data.dataset import DataInfo, Dataset, Split
-from kd_cli.data.sources import SOURCES, Source
 from kd_cli.distillation.methods import MethodConfig
-from kd_cli.evaluation import cost
 from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import Checkpoint, load_checkpoint
 from kd_cli.networks.classifier import build_classifier
 from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.spec import parse_spec
-from tests.conftest import DATA_DIR, CommandLine
+from tests.conftest import DATA_DIR, CommandLine, read_json
 from tests.data.images import make_folder
+from tests.sources import register
 
 CPU = torch.device("cpu")
 USERS = "tests.networks.users"
@@ -38,50 +35,35 @@ def make(classes: int, channels: int, count: int = 0) -> Dataset:
     return Dataset(info, Split(images, labels), Split(images, labels))
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> None:
-    tensors = {
-        **{"train.images": dataset.train.images, "train.labels": dataset.train.labels.byte()},
-        **{"test.images": dataset.test.images, "test.labels": dataset.test.labels.byte()},
-    }
-    monkeypatch.setitem(SOURCES, "ours", Source("ours", dataset.info.classes, lambda archives, scratch: tensors))
-    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
-    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
-
-
-def read(answer: tuple[int, str, str]) -> Any:
-    code, stdout, stderr = answer
-    assert code == 0, stderr
-    return json.loads(stdout)
-
-
+@pytest.mark.usefixtures("short_measurements")
 @pytest.mark.parametrize(("classes", "channels"), [(2, 1), (37, 4), pytest.param(1000, 3, marks=pytest.mark.slow)])
 def test_every_command_takes_images_and_networks_of_any_kind(
     kd: CommandLine, monkeypatch: pytest.MonkeyPatch, classes: int, channels: int
 ) -> None:
-    offer(monkeypatch, make(2, 1))
+    register(monkeypatch, "ours", make(2, 1))
     data: tuple[str, ...] = OURS
     if classes > 256:  # more than data sets by name have
         make_folder(Path("many"), classes, each=2)
         data = ("--dataset", "many", "--data-dir", "data", "--device", "cpu")
         data += ("--test-fraction", "0.5", "--validation-fraction", "0")
     elif classes > 2:
-        offer(monkeypatch, make(classes, channels))
-    read(kd("train-teacher", *data, *QUICK, "--arch", "resnet-8", "--json"))
-    distilled = read(kd("distill", *data, *QUICK, "--student", f"{USERS}:Small", "--json"))
+        register(monkeypatch, "ours", make(classes, channels))
+    read_json(kd("train-teacher", *data, *QUICK, "--arch", "resnet-8", "--json"))
+    distilled = read_json(kd("distill", *data, *QUICK, "--student", f"{USERS}:Small", "--json"))
     assert distilled["architecture"] == f"{USERS}:Small"
     assert distilled["parameters"] == 8 * 9 * channels + 8 + 16 + 9 * classes
     code, _, stderr = kd("evaluate", *data)
     assert (code, f"add --trust {USERS}" in stderr) == (1, True)
-    evaluated = read(kd("evaluate", *data, "--trust", USERS, "--json"))
+    evaluated = read_json(kd("evaluate", *data, "--trust", USERS, "--json"))
     assert evaluated["models"][1]["accuracy"] == distilled["accuracy"]
     monkeypatch.setenv("KD_TRUST", USERS)
-    teacher, student = read(kd("benchmark", *data, "--json"))["models"]
+    teacher, student = read_json(kd("benchmark", *data, "--json"))["models"]
     assert student["macs"] == 11 * 19 * 8 * 9 * channels + 8 * classes
     assert teacher["macs"] > 5_000_000
 
 
 def test_a_teacher_as_others_publish_it_teaches(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, make(3, 3))
+    register(monkeypatch, "ours", make(3, 3))
     network = build_network(parse_spec("resnet-8"), (3, 24, 40), 3)
     weights = {f"module.{name}": tensor for name, tensor in network.half().state_dict().items()}
     torch.save({"state_dict": weights, "best": 0.9}, "published.th")
@@ -94,10 +76,10 @@ def test_a_teacher_as_others_publish_it_teaches(kd: CommandLine, monkeypatch: py
 
 
 def test_training_starts_from_given_weights(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, make(3, 1))
+    register(monkeypatch, "ours", make(3, 1))
     assert kd("train-teacher", *OURS, *QUICK, "--arch", "mlp-8", "-o", "first.safetensors")[0] == 0
     first = load_checkpoint(Path("first.safetensors"), CPU).classifier.network
-    offer(monkeypatch, make(5, 1))
+    register(monkeypatch, "ours", make(5, 1))
     data, run = DataConfig("ours", Path("data5")), DeviceConfig(Path("models"), DeviceName.cpu)
     jobs = [
         resolve_teacher(parse_spec("mlp-8"), data, TrainingConfig(), run, init=init)
@@ -115,7 +97,7 @@ def test_training_starts_from_given_weights(kd: CommandLine, monkeypatch: pytest
 
 
 def test_weights_to_start_from_are_never_replaced(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, make(3, 1))
+    register(monkeypatch, "ours", make(3, 1))
     first = ("--arch", "mlp-8", "-o", "first.safetensors")
     assert kd("train-teacher", *OURS, *QUICK, *first)[0] == 0
     code, _, stderr = kd("train-teacher", *OURS, *QUICK, *first, "--init", "first.safetensors")
@@ -123,7 +105,7 @@ def test_weights_to_start_from_are_never_replaced(kd: CommandLine, monkeypatch: 
 
 
 def test_a_run_with_dropout_can_be_repeated_to_the_bit(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, make(3, 1))
+    register(monkeypatch, "ours", make(3, 1))
     for file in ("a.safetensors", "b.safetensors"):
         torch.rand(3)
         assert kd("train-teacher", *OURS, *QUICK, "--arch", f"{USERS}:Small", "-o", file)[0] == 0
@@ -138,7 +120,7 @@ def test_a_single_image_that_a_network_cannot_be_trained_with_is_told(
         "def make(num_classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(960), nn.Linear(960, num_classes))\n"
     )
-    offer(monkeypatch, make(3, 1, count=65))
+    register(monkeypatch, "ours", make(3, 1, count=65))
     code, _, stderr = kd("train-teacher", *OURS, *QUICK, "--arch", "flat.py:make")
     assert (code, "use another --batch-size than 64" in stderr) == (1, True)
 
@@ -196,5 +178,5 @@ def test_published_teachers_reach_their_accuracy_on_a_folder_of_jpegs(
         tar.extractall(tmp_path / "cifar", filter="data")
     read_as = ("--arch", spec, "--mean", "imagenet", "--device", "cpu", "--json")
     data = ("--dataset", tmp_path / "cifar", "--data-dir", tmp_path / "prepared")
-    result = read(kd("evaluate", *data, checkpoint, *read_as))
+    result = read_json(kd("evaluate", *data, checkpoint, *read_as))
     assert result["models"][0]["accuracy"] == pytest.approx(accuracy, abs=5e-4)

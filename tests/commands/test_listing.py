@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from kd_cli.commands import listing
-from kd_cli.commands.listing import ImagesConfig, list_datasets, list_layers, list_methods, list_networks
+from kd_cli.commands.listing import list_datasets, list_layers, list_methods, list_networks
 from kd_cli.config import ConfigError, DataConfig, KdError
 from kd_cli.data.sources import SOURCES
 from kd_cli.distillation.methods import METHODS
 from kd_cli.networks.spec import parse_spec
+from kd_cli.options import ImagesConfig, make_config
 
 COLOUR = ImagesConfig(shape=(3, 12, 12), classes=37)
 NETWORK = """
@@ -99,4 +100,4 @@ class TestLayers:
     @pytest.mark.parametrize("text", ["3", "3,4", "3,-4,5", "3,0,5", "a,b,c", "3,4,5,6", "1,1,99999", ",,,1,1,1"])
     def test_of_an_impossible_shape_are_refused(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"use channels, height and width of the images, e\.g\. 3,224,224"):
-            listing._read_shape(text)
+            make_config(ImagesConfig, {"shape": text})

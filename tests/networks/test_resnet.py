@@ -8,7 +8,8 @@ import torch
 from kd_cli.data.dataset import DataInfo
 from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import Reading, load_checkpoint
-from kd_cli.networks.classifier import build_classifier, count_macs, count_parameters
+from kd_cli.networks.classifier import Classifier, build_classifier, count_macs, count_parameters
+from kd_cli.networks.features import trace
 from kd_cli.networks.resnet import ResNet
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import DATA_DIR
@@ -33,12 +34,13 @@ def test_cost_is_known_without_counting(shape: tuple[int, int, int]) -> None:
     assert network.macs == count_macs(network, torch.zeros(1, *shape))
 
 
-def test_features_carry_the_names_of_their_stages() -> None:
-    features = ResNet(8, (3, 24, 40), 37).forward_features(torch.zeros(2, 3, 24, 40))
-    assert {name: tuple(each.shape[1:]) for name, each in features.items()} == {
-        **{"layer1": (16, 24, 40), "layer2": (32, 12, 20), "layer3": (64, 6, 10)},
-        **{"pooled": (64,), "linear": (37,)},
-    }
+def test_stages_halve_the_maps_and_double_the_channels() -> None:
+    classifier = Classifier(ResNet(8, (3, 24, 40), 37), (0.5,) * 3, (0.3,) * 3, (3, 24, 40))
+    shapes = {use.name: use.shape for use in trace(classifier, torch.zeros(2, 3, 24, 40))}
+    assert [shapes[name] for name in ("layer1", "layer2", "layer3", "linear")] == [
+        *((2, 16, 24, 40), (2, 32, 12, 20), (2, 64, 6, 10)),
+        (2, 37),
+    ]
 
 
 def test_a_convolutional_network_is_computed_channels_last_with_the_same_values() -> None:
