@@ -19,7 +19,8 @@ from kd_cli.commands import evaluate as evaluate_command
 from kd_cli.commands import predict as predict_command
 from kd_cli.commands.checkpoints import open_dataset
 from kd_cli.commands.grid import ComparisonConfig
-from kd_cli.commands.job import Job, StudentConfig, resolve_student, resolve_teacher
+from kd_cli.commands.job import Job, StudentConfig
+from kd_cli.commands.resolve import resolve_student, resolve_teacher
 from kd_cli.commands.results import ComparisonResult, EvaluationResult, PredictionResult, TrainingResult
 from kd_cli.commands.training_run import run_job
 from kd_cli.config import (

@@ -4,6 +4,7 @@ Nothing slow is imported before a command runs, so that help and usage errors ap
 """
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -380,7 +381,9 @@ def _run_command(arguments: list[str]) -> int:
 
 def run() -> None:
     """The ``kd`` script."""
-    sys.exit(main())
+    code = main()
+    gc.disable()  # the process ends: to look for garbage among torch's objects first would take a tenth of `kd predict`
+    sys.exit(code)
 
 
 class _NoticeFormatter(logging.Formatter):

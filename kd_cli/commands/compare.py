@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from kd_cli.commands.grid import Cell, ComparisonConfig, make_grid
-from kd_cli.commands.job import Job, StudentConfig, heading, resolve_student, with_student
+from kd_cli.commands.job import Job, StudentConfig, heading
+from kd_cli.commands.resolve import resolve_student, with_student
 from kd_cli.commands.results import CellResult, ComparisonResult, FailedRun, RefusedCell, RunCount, RunMeasures
 from kd_cli.commands.run_store import RunStore
 from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker, share_outputs

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from kd_cli.commands.job import StudentConfig, resolve_student
+from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.resolve import resolve_student
 from kd_cli.commands.results import TrainingResult
 from kd_cli.commands.training_run import run_job
 from kd_cli.config import OutputConfig

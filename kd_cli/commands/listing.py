@@ -113,7 +113,9 @@ def list_networks() -> NetworkList:
             NetworkFamily("cnn-N", ("cnn-8", "cnn-32"), "5x5 convolution with N filters, pool, two linear layers"),
             NetworkFamily("mlp-N[-M...]", ("mlp-128", "mlp-800-800"), "linear layers with N, M, ... hidden units"),
             NetworkFamily(
-                "resnet-N", ("resnet-8", "resnet-20", "resnet-56"), "He et al. 2016, section 4.2; N = 6n + 2"
+                "resnet-N",
+                ("resnet-8", "resnet-20", "resnet-56"),
+                "He et al. 2016, section 4.2 (small images); N = 6n + 2",
             ),
             NetworkFamily(
                 "torchvision:NAME",

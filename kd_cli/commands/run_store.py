@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kd_cli.commands.job import Job, with_student
+from kd_cli.commands.job import Job
+from kd_cli.commands.resolve import with_student
 from kd_cli.commands.results import RunMeasures
 from kd_cli.commands.runs import Run
 from kd_cli.config import KdError

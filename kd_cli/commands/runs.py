@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli.commands.grid import Cell
-from kd_cli.commands.job import Job, StudentConfig, resolve_student, with_student
+from kd_cli.commands.job import Job, StudentConfig
+from kd_cli.commands.resolve import resolve_student, with_student
 from kd_cli.commands.results import RunMeasures
 from kd_cli.config import KdError
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kd_cli.commands.checkpoints import member_path
-from kd_cli.commands.job import Job, resolve_teacher
+from kd_cli.commands.job import Job
+from kd_cli.commands.resolve import resolve_teacher
 from kd_cli.commands.results import EnsembleResult, TrainingResult
 from kd_cli.commands.training_run import FinishedRun, require_checkpoint_output, run_job
 from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig

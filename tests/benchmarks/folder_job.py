@@ -114,6 +114,7 @@ def main() -> None:
     for column in ("Seconds", "Times as fast as first-draft", "as live", "Accuracy"):
         table.add_column(column, justify="right")
     seconds: dict[str, float] = {}
+    accuracies: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as cache:
         for way in options.ways:
             views = Path(cache) / "views"
@@ -125,10 +126,11 @@ def main() -> None:
                 accuracy = float(subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout)
             else:
                 accuracy = distil(options, way, views if way == "again" else Path(cache) / way)
-            seconds[way] = time.perf_counter() - start
-            ratios = [f"{seconds[each] / seconds[way]:.2f}" if each in seconds else "" for each in WAYS[:2]]
-            table.add_row(way, f"{seconds[way]:.0f}", *ratios, f"{accuracy:.2%}")
+            seconds[way], accuracies[way] = time.perf_counter() - start, accuracy
             console.print(f"{way}: {seconds[way]:.0f} s, {accuracy:.2%}")
+    for way, took in seconds.items():
+        ratios = [f"{seconds[each] / took:.2f}" if each in seconds else "" for each in WAYS[:2]]
+        table.add_row(way, f"{took:.0f}", *ratios, f"{accuracies[way]:.2%}")
     console.print(table)
 
 

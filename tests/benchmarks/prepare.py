@@ -1,9 +1,10 @@
 """How long a folder of JPEG files takes to prepare, first and later, against a plain loop over Pillow's decoder.
 
-    python -m tests.benchmarks.prepare FOLDER [--images 6000] [--repeats 3]
+    python -m tests.benchmarks.prepare FOLDER [--repeats 3]
 
-FOLDER is ``train/CLASS/*`` with ``test/CLASS/*``, or ``CLASS/*``. The loop decodes the same files in two processes, and
-keeps nothing; the two take turns, and the files are in the page cache for both.
+FOLDER is ``train/CLASS/*`` with ``test/CLASS/*``, or ``CLASS/*``, of images of one size. The loop is what one writes
+first: it finds the files, decodes them in two processes and keeps them in one array, in memory. The two take turns, and
+the files are in the page cache for both.
 """
 
 import argparse
@@ -11,26 +12,29 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from kd_cli.config import DataConfig
-from kd_cli.data.folders import list_folder
 from kd_cli.data.prepared import load
 
 PROCESSES = 2
 
 
-def decode_plainly(paths: list[str]) -> int:
-    """What one writes first."""
-    count = 0
-    for path in paths:
-        with Image.open(path) as image:
-            count += len(np.asarray(image.convert("RGB")))
-    return count
+def decode(path: Path) -> NDArray[np.uint8]:
+    """The pixels of one file."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def decode_plainly(folder: Path) -> int:
+    """What one writes first: how many images there are, once they are in one array."""
+    with Pool(PROCESSES) as pool:
+        return len(np.stack(pool.map(decode, sorted(folder.rglob("*.jpg")), chunksize=250)))
 
 
 def measure(work: Callable[[], object]) -> float:
@@ -40,37 +44,21 @@ def measure(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def link_some(folder: Path, place: Path, most: int) -> list[str]:
-    """A folder of links to at most so many images of each part; gives their files."""
-    listed = list_folder(folder)
-    step = -(-sum(map(len, listed.parts.values())) // most)
-    for files in listed.parts.values():
-        for path in files.paths[::step]:
-            link = place / Path(path).relative_to(listed.path)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-    return [path for files in list_folder(place).parts.values() for path in files.paths]
-
-
 def main() -> None:
     """Measure, and print ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(PROCESSES) as pool:
-        files = link_some(arguments.folder, Path(scratch) / "images", arguments.images)
-        shares = [files[part::PROCESSES] for part in range(PROCESSES)]
-        decode_plainly(files)
+    rows, count = [], decode_plainly(arguments.folder)
+    with tempfile.TemporaryDirectory() as scratch:
         for repeat in range(arguments.repeats):
-            config = DataConfig(str(Path(scratch) / "images"), Path(scratch) / f"data {repeat}")
-            plain = measure(lambda: list(pool.map(decode_plainly, shares)))
+            config = DataConfig(str(arguments.folder), Path(scratch) / f"data {repeat}")
+            plain = measure(lambda: decode_plainly(arguments.folder))
             first, later = measure(lambda: load(config)), measure(lambda: load(config))  # noqa: B023
             rows.append((plain, first, later))
     plain, first, later = (statistics.median(column) for column in zip(*rows, strict=True))
-    print(f"{len(files):,} images, medians of {arguments.repeats}")
+    print(f"{count:,} images, medians of {arguments.repeats}")
     print(f"plain loop, {PROCESSES} processes  {plain:6.2f} s")
     print(f"first use                {first:6.2f} s  {first / plain:.2f} of the loop")
     print(f"later use                {later:6.2f} s  {later / plain:.2f} of the loop")

@@ -17,7 +17,8 @@ from kd_cli.commands.checkpoints import (
     require_fit,
 )
 from kd_cli.commands.distill import distill
-from kd_cli.commands.job import Job, StudentConfig, resolve_student, resolve_teacher, with_student
+from kd_cli.commands.job import Job, StudentConfig
+from kd_cli.commands.resolve import resolve_student, resolve_teacher, with_student
 from kd_cli.commands.results import TrainingResult
 from kd_cli.commands.train_teacher import train_teacher
 from kd_cli.config import (

@@ -10,7 +10,8 @@ import pytest
 from kd_cli.commands import job as job_room
 from kd_cli.commands import run_store
 from kd_cli.commands.grid import Cell
-from kd_cli.commands.job import Job, StudentConfig, resolve_student, resolve_teacher
+from kd_cli.commands.job import Job, StudentConfig
+from kd_cli.commands.resolve import resolve_student, resolve_teacher
 from kd_cli.commands.results import RunMeasures
 from kd_cli.commands.run_store import PACKAGE, RunStore, source_digest
 from kd_cli.commands.runs import Run

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kd_cli.commands.grid import Cell
-from kd_cli.commands.job import StudentConfig, resolve_student
+from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.resolve import resolve_student
 from kd_cli.commands.runs import Run, Worker
 from kd_cli.config import DataConfig, Schedule, TrainingConfig
 from kd_cli.data.prepared import load
