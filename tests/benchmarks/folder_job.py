@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--student", default="resnet-8")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only-first-draft", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.only_first_draft:
         print(first_draft(Path(options.images), Path(options.teacher), options.student, options.epochs, options.seed))
         return
