@@ -169,9 +169,12 @@ def predict(
     student: Trained | None = None,
     data: Data = "auto",
     top: int = 2,
+    every_digit: bool = False,
     **options: Any,
 ) -> PredictionResult:
     """What teacher and student predict for image files; ``options`` are those of ``kd predict`` about networks.
+
+    Of an image that shows several digits, the one with most ink is read, or ``every_digit``.
 
     Raises:
         KdError: there is no such network, or the two take different images.
@@ -181,7 +184,13 @@ def predict(
         dataset = options.pop("dataset")
         (run,) = _configure(options, RunConfig)
         return predict_command.predict(
-            dataset, run, list(map(str, images)), next(iter(first), None), next(iter(second), None), top
+            dataset,
+            run,
+            list(map(str, images)),
+            next(iter(first), None),
+            next(iter(second), None),
+            top,
+            every_digit=every_digit,
         )
 
 

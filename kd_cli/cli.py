@@ -243,6 +243,7 @@ def predict(
         config.save_preprocessed,
         config.force,
         keep_seen=config.show,
+        every_digit=config.all,
     )
     if config.csv == STDOUT:
         predictions.print_csv(result)

@@ -73,6 +73,7 @@ class PredictionConfig(Config):
         short="-d",
         metavar="NAME",
     )
+    all: bool = option(False, "Read each digit of an image that shows several, not only the one with most ink.")
     top: int = option(2, "Classes to show of each prediction.", minimum=1, maximum=1_000)
     show: bool = option(False, "Draw what the networks saw.")
     save_preprocessed: Path | None = option(None, "Folder for what they saw, as PNG files.", metavar="FOLDER")

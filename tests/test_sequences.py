@@ -621,7 +621,7 @@ PREDICTION = some(
         one("--teacher", CHECKPOINTS),
         ("--labels-from-name",),
     ),
-    *(one("--student", CHECKPOINTS), ("--top", "1000"), ("--show",), ("--csv", "-"), ("--json",), DIGITS),
+    *(one("--student", CHECKPOINTS), ("--top", "1000"), ("--show",), ("--csv", "-"), ("--json",), DIGITS, ("--all",)),
 )
 
 ENDINGS = st.sampled_from(["interrupt", "kill"])

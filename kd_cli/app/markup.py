@@ -110,6 +110,11 @@ def verdict(teacher: str, student: str) -> str:
     )
 
 
+def note(text: str) -> str:
+    """A remark, if there is one."""
+    return f"<p>{escape(text)}</p>" if text else ""
+
+
 def sources(networks: Iterable[tuple[Metadata, str, bool]]) -> str:
     """What networks are, the names of their files, and whether these ship with the package."""
     return f'<ul class="kd-sources">{"".join(_source(*network) for network in networks)}</ul>'

@@ -2,7 +2,7 @@
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,14 @@ class Predictions:
         by_role: each network's prediction.
         predicted_ms: the milliseconds that each took.
         classes: the names of the classes.
+        note: what else is to be said of the image.
     """
 
     seen: NDArray[np.uint8]
     by_role: dict[Role, Prediction]
     predicted_ms: dict[Role, float]
     classes: tuple[str, ...]
+    note: str = ""
 
 
 def predict_file(content: bytes, name: str, networks: dict[Role, Checkpoint]) -> Predictions:
@@ -38,7 +40,9 @@ def predict_file(content: bytes, name: str, networks: dict[Role, Checkpoint]) ->
     Raises:
         KdError: the file is no image, or damaged, too large or, of handwriting, blank; the message calls it ``name``.
     """
-    return predict_image(see(io.BytesIO(content), name, networks[Role.teacher].metadata.data), networks)
+    (seen,) = see(io.BytesIO(content), name, networks[Role.teacher].metadata.data)
+    several = f"Several digits: read no. {seen.digit} of {seen.digits}, with most ink. kd predict --all reads each."
+    return replace(predict_image(seen.pixels, networks), note=several if (seen.digits or 1) > 1 else "")
 
 
 def predict_image(seen: NDArray[np.uint8], networks: dict[Role, Checkpoint]) -> Predictions:
@@ -67,7 +71,7 @@ def as_html(found: Predictions, what: str) -> str:
     _, height, width = found.seen.shape
     image = markup.image(found.seen, f"{what} as the networks saw it, {width} by {height} pixels", 140)
     return (
-        f"{markup.verdict(*(prediction.label for prediction in found.by_role.values()))}"
+        f"{markup.verdict(*(prediction.label for prediction in found.by_role.values()))}{markup.note(found.note)}"
         f'<div class="kd-predictions">{charts}<figure>{image}'
         "<figcaption>What the networks saw</figcaption></figure></div>"
     )

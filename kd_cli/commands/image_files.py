@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +17,9 @@ from tqdm import tqdm
 
 from kd_cli.config import KdError
 from kd_cli.data.dataset import DataInfo
+from kd_cli.digits.boxes import Box
 from kd_cli.digits.decode import SUFFIXES, read_resized
-from kd_cli.digits.mnist_format import read_source
+from kd_cli.digits.mnist_format import read_digits, read_source
 
 STDIN = "-"
 """Stands for the bytes on standard input where a file is asked for."""
@@ -64,21 +66,42 @@ def open_image(file: str) -> tuple[Path | BinaryIO, str]:
     return io.BytesIO(content), "standard input"
 
 
-def see(source: Path | BinaryIO, name: str, data: DataInfo) -> NDArray[np.uint8]:
-    """What networks that were trained on such data get of an image file, uint8 (channels, height, width).
+@dataclass(frozen=True)
+class Seen:
+    """What networks get of an image file, or of one digit in it.
+
+    Attributes:
+        pixels: uint8 (channels, height, width).
+        digit: the digit's number, in the order in which they are read; None if the data is not of digits.
+        digits: how many digits the file shows, likewise.
+        box: where the digit is, in pixels of the upright image, likewise.
+    """
+
+    pixels: NDArray[np.uint8]
+    digit: int | None = None
+    digits: int | None = None
+    box: Box | None = None
+
+
+def see(source: Path | BinaryIO, name: str, data: DataInfo, every_digit: bool = False) -> list[Seen]:
+    """What networks that were trained on such data get of an image file.
 
     Args:
         source: a path, or an open file that can be sought in.
         name: what messages call it.
         data: handwriting is read as ink on paper and brought to the form of MNIST's images; of anything else, the whole
             image is read as those of a folder are.
+        every_digit: of an image that shows several digits, give each, and not only the one with most ink.
 
     Raises:
         KdError: it is no image, or damaged, too large or, of handwriting, blank.
     """
+    if data.is_digits:
+        digits = read_digits(source, name, every_digit)
+        return [Seen(each.image[np.newaxis], each.number, each.count, each.box) for each in digits]
     if data.is_handwriting:
-        return read_source(source, name)[np.newaxis]
-    return read_resized(source, name, data.shape)
+        return [Seen(read_source(source, name)[np.newaxis])]
+    return [Seen(read_resized(source, name, data.shape))]
 
 
 def label_from_name(file: str, data: DataInfo) -> str | None:

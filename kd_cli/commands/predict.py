@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,10 +44,12 @@ def predict(
     save_to: Path | None = None,
     force: bool = False,
     keep_seen: bool = True,
+    every_digit: bool = False,
 ) -> PredictionResult:
     """Predict with a teacher and a student, or with one of them where the other is neither given nor found.
 
-    A file that cannot be read has an ``error`` and no predictions.
+    A file that cannot be read has an ``error`` and no predictions. Of one that shows several digits, the one with most
+    ink is read.
 
     Args:
         data: the data set that the networks were trained on, by its name or by its folder; ``auto`` is that of the
@@ -61,20 +63,30 @@ def predict(
         save_to: a folder for what the networks saw, as PNG files.
         force: replace files there that this program did not write; never one that it reads.
         keep_seen: keep what the networks saw of all images in memory.
+        every_digit: read each digit of an image that shows several. Such an image has no label, which says what one
+            digit is.
 
     Raises:
-        ConfigError: there is no such data set.
+        ConfigError: there is no such data set, or it is not of digits and ``every_digit`` is given.
         KdError: there is no such network, the two take different images, or ``save_to`` cannot be written, or a file
             there would be lost.
     """
     target = device.select(run.device)
     networks = _load_networks(data, run, {Role.teacher: teacher, Role.student: student}, target)
     about = next(iter(networks.values())).metadata.data
+    if every_digit and not about.is_digits:
+        raise ConfigError(
+            f"--all: {about.name} is no data set of digits, and its images are read as a whole; leave it out"
+        )
     files = list(find_images(sources))
     inputs = [*(Path(file) for file, _ in files), *(network.path for network in networks.values())]
-    names = [None if error else "stdin" if file == STDIN else Path(file).stem for file, error in files]
-    places = saved.choose_places(names, save_to, inputs, force)
-    reading = _read(files, places, about, labels_from_name)
+    reading = _read(files, about, labels_from_name, every_digit)
+    if every_digit and save_to:  # only when all are read is it known how many there are
+        read = list(reading)
+        names, reading = [_name(image.file, image.error, image) for image in read], iter(read)
+    else:
+        names = [_name(file, error) for file, error in files]
+    reading = _save(reading, saved.choose_places(names, save_to, inputs, force)) if save_to else reading
     images: list[ImagePrediction] = []
     while chunk := list(itertools.islice(reading, max(1, READ_AHEAD // math.prod(about.shape)))):
         images += _predict(chunk, networks, top, keep_seen)
@@ -84,6 +96,7 @@ def predict(
         models=tuple(replace(describe_model(network), role=role.value) for role, network in networks.items()),
         images=tuple(images),
         accuracy={role.value: _score(images, role) for role in networks} if labels_from_name else None,
+        every_digit=every_digit,
     )
 
 
@@ -178,22 +191,41 @@ def _require_same_images(networks: Sequence[Checkpoint]) -> None:
 
 
 def _read(
-    files: Sequence[Found], places: Sequence[Path | None], data: DataInfo, labels_from_name: bool
+    files: Sequence[Found], data: DataInfo, labels_from_name: bool, every_digit: bool
 ) -> Iterator[ImagePrediction]:
     """What the networks will see of each file, or why it cannot be read; the predictions are still missing."""
-    progress = tqdm(files, unit="image", disable=None if len(files) > 1 else True, leave=False)
-    for (file, error), place in zip(progress, places, strict=True):
-        seen = preprocessed = None
-        try:
-            if error is None:
-                seen = see(*open_image(file), data)
-        except KdError as reason:
-            error = str(reason)
-        if seen is not None and place is not None:
-            write_atomically(place, saved.encode(seen))
-            preprocessed = str(place)
+    for file, error in tqdm(files, unit="image", disable=None if len(files) > 1 else True, leave=False):
         label = label_from_name(file, data) if labels_from_name else None
-        yield ImagePrediction(file, error, label, None, None, None, preprocessed, seen)
+        image = ImagePrediction(file, error, label, None, None, None, None, None)
+        if error is None:
+            try:
+                found = see(*open_image(file), data, every_digit)
+            except KdError as reason:
+                yield replace(image, error=str(reason))
+            else:
+                image = replace(image, label=label if len(found) == 1 else None)
+                for each in found:
+                    yield replace(image, seen=each.pixels, digits=each.digits, digit=each.digit, box=each.box)
+        else:
+            yield image
+
+
+def _name(file: str, error: str | None, image: ImagePrediction | None = None) -> str | None:
+    """What the file is called that holds what the networks saw, without its ending; None where they saw nothing."""
+    if error:
+        return None
+    stem = "stdin" if file == STDIN else Path(file).stem
+    return f"{stem}-{image.digit}" if image and image.digits and image.digits > 1 else stem
+
+
+def _save(images: Iterable[ImagePrediction], places: Sequence[Path | None]) -> Iterator[ImagePrediction]:
+    """Write what the networks will see, as the images come."""
+    for image, place in zip(images, places, strict=True):
+        if image.seen is None or place is None:
+            yield image
+        else:
+            write_atomically(place, saved.encode(image.seen))
+            yield replace(image, preprocessed=str(place))
 
 
 def _predict(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kd_cli.digits.boxes import Box
 from kd_cli.evaluation.cost import Cost
 from kd_cli.evaluation.quality import Disagreement, Quality
 from kd_cli.evaluation.statistics import Difference
@@ -225,6 +226,8 @@ class ImagePrediction:
 
     ``label`` is what the file's name says that it shows, if it was asked. ``agree`` is None without a second network.
     ``preprocessed`` is the file that holds what they saw, ``seen`` the same in memory if it was kept, uint8 (C, H, W).
+    ``digits`` is how many digits the file shows, ``digit`` the number of the one that was read, from 1, line by line,
+    and ``box`` where that is, in pixels of the upright image; they are None where the data is not of digits.
     """
 
     file: str
@@ -235,6 +238,9 @@ class ImagePrediction:
     agree: bool | None
     preprocessed: str | None
     seen: NDArray[np.uint8] | None = field(metadata={"json": None}, repr=False)
+    digits: int | None = None
+    digit: int | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -248,8 +254,12 @@ class Score:
 
 @dataclass(frozen=True)
 class PredictionResult(Result):
-    """Predictions for images; ``accuracy`` by role, where labels were taken from the files' names."""
+    """Predictions for images; ``accuracy`` by role, where labels were taken from the files' names.
+
+    If ``every_digit``, an image that shows several digits has an entry for each; else the one with most ink was read.
+    """
 
     models: tuple[Model, ...]
     images: tuple[ImagePrediction, ...]
     accuracy: dict[str, Score] | None
+    every_digit: bool = False

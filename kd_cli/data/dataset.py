@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-HANDWRITING = frozenset(
-    ("mnist", "qmnist", "emnist-digits", "emnist-letters", "emnist-balanced", "kmnist", "digits", "usps")
-)
+DIGITS = frozenset(("mnist", "qmnist", "emnist-digits", "digits", "usps"))
+"""Data sets of single digits, written by hand."""
+
+HANDWRITING = DIGITS | {"emnist-letters", "emnist-balanced", "kmnist"}
 """Data sets of single characters, written by hand."""
 
 
@@ -35,6 +36,11 @@ class DataInfo:
     def is_handwriting(self) -> bool:
         """Whether a user's image of this kind is a page with ink on it, to be brought to the form of MNIST's images."""
         return self.name in HANDWRITING and self.shape == (1, 28, 28)
+
+    @property
+    def is_digits(self) -> bool:
+        """Whether it is handwriting of digits: then a page with several pieces of ink can be told to show several."""
+        return self.is_handwriting and self.name in DIGITS
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ MEMORY_LIMIT = 200 * 2**20
 STRIP = 256 * 1024
 """Pixels that are converted at a time, so that the image is never held twice."""
 
+LYING = range(5, 9)
+"""Orientations of images that are stored with their width down."""
+
 FULL_SCALES = (1.0, 255.0, 4095.0, 65535.0)
 """White, in images whose mode does not say it: fractions, and 8, 12 and 16 bits."""
 
@@ -62,6 +65,15 @@ def read_page(source: Path | BinaryIO, name: str) -> Pixels:
 
     Raises:
         KdError: there is no such file, it is not an image, it is damaged, or it has too many pixels.
+    """
+    return read_with_size(source, name)[0]
+
+
+def read_with_size(source: Path | BinaryIO, name: str) -> tuple[Pixels, tuple[int, int]]:
+    """The same, and the width and the height that the image has in the file, upright.
+
+    Raises:
+        KdError: as `read_page`.
     """
     with _failures_named(source, name):
         return _decode(source, name)
@@ -106,18 +118,21 @@ def _damaged(name: str) -> KdError:
     return KdError(f"cannot read {name}: it is damaged; use a whole PNG, JPEG, WebP, BMP, GIF or TIFF file")
 
 
-def _decode(source: Path | BinaryIO, name: str) -> Pixels:
+def _decode(source: Path | BinaryIO, name: str) -> tuple[Pixels, tuple[int, int]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(source, formats=FORMATS) as image:
             _require_modest(image, name)
-            image.draft(None, (PAGE_SIDE, PAGE_SIDE))  # a JPEG is decoded at a half, a quarter or an eighth
+            full = image.size
+            drafted = image.draft(None, (PAGE_SIDE, PAGE_SIDE))  # a JPEG is decoded at a half, a quarter or an eighth
             image.load()
+            width, height = full if drafted else image.size  # Pillow turns a TIFF file as it loads it
             small = _shrink(image)
             # Turned after it is shrunk: turning an image of full size would hold it twice.
-            small.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            small.getexif()[ExifTags.Base.Orientation] = orientation
             ImageOps.exif_transpose(small, in_place=True)
-            return _to_rgb(small)
+            return _to_rgb(small), (height, width) if orientation in LYING else (width, height)
 
 
 def _require_modest(image: Image.Image, name: str) -> None:

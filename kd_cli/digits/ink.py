@@ -1,4 +1,6 @@
-"""Where on a page the ink of the digit is: ruled lines and specks are left out, the parts of a broken digit kept."""
+"""Where on a page the ink of each digit is: ruled lines and specks are left out, the parts of a broken digit kept."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +8,9 @@ from PIL import Image
 from scipy import ndimage
 
 from kd_cli.config import KdError
+from kd_cli.digits.boxes import Box, in_reading_order
 from kd_cli.digits.decode import Pixels
+from kd_cli.digits.groups import group
 from kd_cli.digits.paper import block_means, measure_contrast, resize, smooth
 
 Mask = NDArray[np.bool_]
@@ -29,8 +33,23 @@ SOFT_EDGE = 0.06
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
+@dataclass(frozen=True)
+class Ink:
+    """The ink of a digit.
+
+    Attributes:
+        values: (rows, columns): 0 is paper, 1 is ink, with soft edges, and a little paper around the ink.
+        box: where on the page it is.
+        mass: how much ink it is.
+    """
+
+    values: Pixels
+    box: Box
+    mass: float
+
+
 def find_ink(page: Pixels) -> Pixels:
-    """Cut the digit's ink out of a page.
+    """Cut the ink of one character out of a page: of the heaviest piece, and of what is near it.
 
     Args:
         page: (height, width, 3), RGB from 0 to 1.
@@ -41,14 +60,39 @@ def find_ink(page: Pixels) -> Pixels:
     Raises:
         KdError: there is no ink on the page.
     """
+    contrast, pieces = _find_pieces(page)
+    return _cut_out(contrast, pieces.mask(pieces.around_heaviest()))
+
+
+def find_digits(page: Pixels) -> list[Ink]:
+    """Cut the ink of each digit out of a page, in the order in which they are read. One digit is as `find_ink` has it.
+
+    Args:
+        page: (height, width, 3), RGB from 0 to 1.
+
+    Raises:
+        KdError: there is no ink on the page.
+    """
+    contrast, pieces = _find_pieces(page)
+    scale = page.shape[1] / contrast.shape[1], page.shape[0] / contrast.shape[0]
+    digits = []
+    for parts in pieces.digits():
+        mask = pieces.mask(parts)
+        mass = float(pieces.mass[parts].sum())
+        digits.append(Ink(_cut_out(contrast, mask), _box_around(mask).scaled(*scale), mass))
+    return [digits[place] for place in in_reading_order([digit.box for digit in digits])]
+
+
+def _find_pieces(page: Pixels) -> "tuple[Pixels, _Pieces]":
+    """The contrast of a page without ruled lines, and the pieces of ink in it."""
     contrast, noise = measure_contrast(page)
     contrast = _without_ruled_lines(contrast, _threshold(float(contrast.max()), noise) / 2)
     smoothed = smooth(contrast)
     darkness = _Pieces(smoothed, _threshold(float(smoothed.max()), noise)).darkness()
     if darkness < max(FAINTEST, BLANK_MARGIN * noise):
         raise KdError("it is blank")
-    # Once more, with a threshold that fits the digit rather than the darkest speck.
-    return _cut_out(contrast, _Pieces(smoothed, _threshold(darkness, noise)).digit())
+    # Once more, with a threshold that fits the digits rather than the darkest speck.
+    return contrast, _Pieces(smoothed, _threshold(darkness, noise))
 
 
 def _without_ruled_lines(contrast: Pixels, threshold: float) -> Pixels:
@@ -96,7 +140,7 @@ class _Pieces:
         self.contrast = contrast
         self.labels, _ = ndimage.label(contrast > threshold, EIGHT_NEIGHBOURS)
         sharp = contrast - _blur(contrast, SOFT_EDGE * min(contrast.shape))
-        self.mass = np.bincount(self.labels.ravel(), sharp.clip(0).ravel())
+        self.mass = np.asarray(np.bincount(self.labels.ravel(), sharp.clip(0).ravel()), np.float64)
         self.mass[0] = 0
 
     def darkness(self) -> float:
@@ -106,30 +150,35 @@ class _Pieces:
         values = self.contrast[self.labels == self.mass.argmax()]
         return float((values * values).sum() / values.sum())
 
-    def digit(self) -> Mask:
+    def digits(self) -> list[list[int]]:
+        """The labels of each digit's pieces."""
+        digits = group(self.labels, self.mass)
+        return digits if len(digits) > 1 else [self.around_heaviest()]
+
+    def mask(self, parts: list[int]) -> Mask:
+        """Where these pieces are."""
+        return _among(self.labels, parts)
+
+    def around_heaviest(self) -> list[int]:
         """The heaviest piece, and the others that are near and heavy enough to be parts of a broken digit."""
         boxes = ndimage.find_objects(self.labels)
         heaviest = self.mass.argmax()
         home = boxes[heaviest - 1]
         reach = 0.3 * max(side.stop - side.start for side in home)
-        parts = [
+        return [
             label
             for label, box in enumerate(boxes, start=1)
             if self.mass[label] >= 0.04 * self.mass[heaviest]
             and all(b.start < h.stop + reach and b.stop > h.start - reach for b, h in zip(box, home, strict=True))
         ]
-        return _among(self.labels, parts)
 
 
 def _cut_out(contrast: Pixels, digit: Mask) -> Pixels:
     """The digit's own grey levels, as a share of the full ink around them, within a little more than its outline."""
-    rows, columns = (np.nonzero(digit.any(axis=axis))[0] for axis in (1, 0))
-    side = max(np.ptp(rows), np.ptp(columns)) + 1
+    left, top, right, bottom = map(int, _box_around(digit))
+    side = max(bottom - top, right - left)
     margin = max(2, round(0.15 * side))
-    window = (
-        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
-        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
-    )
+    window = slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin)
     contrast, digit = contrast[window], digit[window]
     weight = np.where(digit, contrast.clip(0), 0)
     reach = max(1.0, 0.15 * side)
@@ -137,6 +186,11 @@ def _cut_out(contrast: Pixels, digit: Mask) -> Pixels:
     near = ndimage.binary_dilation(digit, EIGHT_NEIGHBOURS, iterations=max(1, round(0.04 * side)))
     ink: Pixels = np.where(near, (contrast / np.maximum(full, 1e-6)).clip(0, 1), 0).astype(np.float32)
     return ink
+
+
+def _box_around(mask: Mask) -> Box:
+    rows, columns = (np.nonzero(mask.any(axis=axis))[0] for axis in (1, 0))
+    return Box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
 
 def _among(labels: NDArray[np.int32], chosen: list[int]) -> Mask:

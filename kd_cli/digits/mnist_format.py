@@ -5,6 +5,9 @@ on black, is scaled with its proportions into 20x20 pixels, and the result is pl
 is in the middle.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,8 +17,9 @@ from PIL import Image
 from scipy import ndimage
 
 from kd_cli.config import KdError
-from kd_cli.digits.decode import Pixels, read_page
-from kd_cli.digits.ink import find_ink
+from kd_cli.digits.boxes import Box
+from kd_cli.digits.decode import Pixels, read_page, read_with_size
+from kd_cli.digits.ink import find_digits, find_ink
 
 Image28 = NDArray[np.uint8]
 """A digit as MNIST has them, (28, 28): 0 is paper, 255 is ink."""
@@ -35,21 +39,66 @@ FINE_SIDES = (80, 240)
 """Pixels on the longer side of the ink while its strokes are measured: enough for a thin pen on a large page."""
 
 
+@dataclass(frozen=True)
+class Digit:
+    """One of the digits that an image file shows.
+
+    Attributes:
+        image: the digit as MNIST would have it.
+        box: where it is in the upright image, in pixels.
+        number: its place among them, from 1, in the order in which they are read.
+        count: how many they are.
+    """
+
+    image: Image28
+    box: Box
+    number: int
+    count: int
+
+
+def read_digits(source: Path | BinaryIO, name: str, every: bool) -> list[Digit]:
+    """Read each digit in an image file, line by line, or else the one with most ink.
+
+    Args:
+        source: a path, or an open file that can be sought in.
+        name: what error messages call it.
+        every: read each digit.
+
+    Raises:
+        KdError: there is no such file, it is not an image, it is damaged, too large, or blank.
+    """
+    page, (width, height) = read_with_size(source, name)
+    unchanged = _unchanged(page)
+    if unchanged is not None:
+        return [Digit(unchanged, Box(0, 0, IMAGE_SIZE, IMAGE_SIZE), 1, 1)]
+    with _blank_named(name):
+        found = find_digits(page)
+    heaviest = max(found, key=lambda digit: digit.mass)
+    return [
+        Digit(
+            like_mnist(digit.values),
+            digit.box.scaled(width / page.shape[1], height / page.shape[0]).in_whole_pixels(),
+            number,
+            len(found),
+        )
+        for number, digit in enumerate(found, start=1)
+        if every or digit is heaviest
+    ]
+
+
 def read_source(source: Path | BinaryIO, name: str) -> Image28:
-    """Read an image file as a 28x28 image like those of MNIST: white ink on black.
+    """Read an image file of one character as a 28x28 image like those of MNIST: white ink on black.
 
     Args:
         source: a path, or an open file that can be sought in.
         name: what error messages call it.
 
     Raises:
-        KdError: there is no such file, it is not an image, it is damaged, too large, or blank.
+        KdError: as `read_digits`.
     """
     page = read_page(source, name)
-    try:
+    with _blank_named(name):
         return from_page(page)
-    except KdError as error:
-        raise KdError(f"{name} is blank: use an image with a digit in it") from error
 
 
 def from_page(page: Pixels) -> Image28:
@@ -58,11 +107,8 @@ def from_page(page: Pixels) -> Image28:
     Raises:
         KdError: the page is blank.
     """
-    if page.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
-        for image in (page.mean(axis=2), 1 - page.mean(axis=2)):
-            if _is_like_mnist(image):
-                return _to_bytes(image)
-    return like_mnist(find_ink(page))
+    unchanged = _unchanged(page)
+    return like_mnist(find_ink(page)) if unchanged is None else unchanged
 
 
 def like_mnist(ink: Pixels) -> Image28:
@@ -79,6 +125,23 @@ def like_mnist(ink: Pixels) -> Image28:
     top, left = (_corner(scaled.sum(axis=axis), IMAGE_SIZE) for axis in (1, 0))
     image[top : top + height, left : left + width] = scaled
     return _to_bytes(image)
+
+
+@contextmanager
+def _blank_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KdError as error:
+        raise KdError(f"{name} is blank: use an image with a digit in it") from error
+
+
+def _unchanged(page: Pixels) -> Image28 | None:
+    """A page that is what `like_mnist` gives already; else None."""
+    if page.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
+        for image in (page.mean(axis=2), 1 - page.mean(axis=2)):
+            if _is_like_mnist(image):
+                return _to_bytes(image)
+    return None
 
 
 def _is_like_mnist(image: Pixels) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.color import Color
+from rich.console import Console
 from rich.markup import escape
 from rich.style import Style
 from rich.table import Table
@@ -18,6 +19,7 @@ from kd_cli.config import Role
 from kd_cli.report import as_csv
 from kd_cli.report.tables import (
     UNLIMITED,
+    counted,
     measure,
     new_table,
     open_console,
@@ -29,6 +31,7 @@ from kd_cli.terminal import open_stdout, printable
 
 CSV_FIRST = ("file", "error")
 CSV_LAST = "agree"
+CSV_OF_DIGITS = ("digits", "digit", "left", "top", "right", "bottom")
 
 INCORRECT = "!"
 """Stands before a prediction that is not the label."""
@@ -54,11 +57,23 @@ def print_predictions(result: PredictionResult) -> None:
     print_table(console, _table(result, room, separator, longest_label))
     if any(each and each.correct is False for image in result.images for each in (image.teacher, image.student)):
         print_line(console, f"{INCORRECT} marks an incorrect prediction.")
+    _print_notes_on_digits(console, result)
     for role, score in (result.accuracy or {}).items():
         share = "unknown: no image has a label" if score.accuracy is None else f"{score.accuracy:.2%}"
         counts = f"{score.correct:,} of {score.images:,} correct"
         print_line(console, f"{role.capitalize()}'s accuracy {share} ({counts})")
     print_checkpoints(console, result.dataset, result.models)
+
+
+def _print_notes_on_digits(console: Console, result: PredictionResult) -> None:
+    several = len({image.file for image in result.images if _shows_several(image)})
+    if result.every_digit:
+        print_line(console, "Box: left,top to right,bottom, in pixels of the image.")
+        if result.accuracy is not None:
+            print_line(console, f"A label is for one digit: images of several digits, here {several:,}, have none.")
+    elif several:
+        where = counted(several, "image")
+        print_line(console, f"Several digits in {where}: the one with most ink was read; --all reads each.")
 
 
 def _table(
@@ -79,19 +94,39 @@ def _table(
 
     table = new_table(f"Predictions of networks trained on {result.dataset}", result.device_name)
     table.add_column("File", no_wrap=True)
+    several = any(map(_shows_several, result.images))
+    for column in ["Digit", "Box"] if result.every_digit else ["Several digits"] if several else []:
+        table.add_column(column, no_wrap=True)
     roles = [model.role for model in result.models]
     for column in (*map(str.capitalize, roles), *(["Agree"] if len(roles) > 1 else [])):
         table.add_column(column)
     if result.accuracy is not None:
         table.add_column("Label")
     for image in result.images:
-        cells = [escape(_shorten(printable(image.file), room)), *(rank(getattr(image, role)) for role in roles)]
+        cells = [escape(_shorten(printable(image.file), room))]
+        if result.every_digit:
+            cells += [_number(image) or "-", _corners(image) or "-"]
+        elif several:
+            cells.append(f"read no. {_number(image)}" if _shows_several(image) else "-")
+        cells += [rank(getattr(image, role)) for role in roles]
         if len(roles) > 1:
             cells.append(_agreement(image) or "-")
         if result.accuracy is not None:
             cells.append(name(image.label or "-"))
         table.add_row(*cells)
     return table
+
+
+def _shows_several(image: ImagePrediction) -> bool:
+    return image.digits is not None and image.digits > 1
+
+
+def _number(image: ImagePrediction) -> str:
+    return "" if image.digits is None else f"{image.digit} of {image.digits}"
+
+
+def _corners(image: ImagePrediction) -> str:
+    return "{},{} to {},{}".format(*image.box) if image.box else ""
 
 
 def _agreement(image: ImagePrediction) -> str:
@@ -133,7 +168,8 @@ def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
     by_image = [(image.teacher, image.student) for image in result.images]
     ranks = max((len(each.top) for both in by_image for each in both if each), default=1)
     labelled = result.accuracy is not None
-    columns = [*CSV_FIRST, *(["label"] if labelled else [])]
+    of_digits = any(image.digits is not None for image in result.images)
+    columns = [*CSV_FIRST, *(["label"] if labelled else []), *(CSV_OF_DIGITS if of_digits else [])]
     for role in Role:
         for rank in range(1, ranks + 1):
             name = role.value if rank == 1 else f"{role.value}_{rank}"
@@ -141,6 +177,9 @@ def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
     yield [*columns, CSV_LAST]
     for image, both in zip(result.images, by_image, strict=True):
         cells = [image.file, image.error or "", *([image.label or ""] if labelled else [])]
+        if of_digits:
+            place = (image.digits, image.digit, *(image.box or (None,) * 4))
+            cells += ["" if each is None else str(each) for each in place]
         for prediction in both:
             top = prediction.top if prediction else ()
             cells += [value for each in top for value in (each.label, f"{each.probability:.6f}")]
@@ -155,7 +194,7 @@ def print_images(result: PredictionResult) -> None:
     for image in result.images:
         if image.seen is None:
             continue
-        print_line(console, image.file)
+        print_line(console, f"{image.file}, digit {_number(image)}" if _shows_several(image) else image.file)
         pixels = _fit(image.seen, console.width)
         for upper, lower in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
             line = Text()

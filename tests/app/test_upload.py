@@ -1,12 +1,15 @@
+import io
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
+from PIL import Image
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 from kd_cli.app import upload
 from tests.app.conftest import Visit
-from tests.app.images import html, plain
+from tests.app.images import as_png, html, plain
 
 
 @pytest.fixture
@@ -29,6 +32,13 @@ def test_each_file_is_predicted_or_gets_a_message(visit: Visit, seven: bytes) ->
     assert [plain(each) for each in page.error] == [
         "cannot read <b>*no*.png: it is not a PNG, JPEG, WebP, BMP, GIF or TIFF file"
     ]
+
+
+def test_an_image_of_several_digits_is_said_to_be_one(visit: Visit, seven: bytes) -> None:
+    both = as_png(np.tile(np.asarray(Image.open(io.BytesIO(seven))), (1, 2)))
+    page = visit("upload")
+    page.file_uploader[0].set_value([("seven.png", seven, "image/png"), ("both.png", both, "image/png")]).run()
+    assert html(page).count("Several digits: read no.") == 1
 
 
 def test_more_images_than_are_shown_get_a_warning(visit: Visit, monkeypatch: pytest.MonkeyPatch, seven: bytes) -> None:

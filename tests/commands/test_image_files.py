@@ -88,12 +88,33 @@ class TestSee:
     def test_handwriting_is_brought_to_the_form_of_mnist(self) -> None:
         content = encode(Image.fromarray(255 - draw_seven()))
         expected = read_source(io.BytesIO(content), "seven")
-        np.testing.assert_array_equal(see(io.BytesIO(content), "seven", DIGITS), expected[np.newaxis])
+        (seen,) = see(io.BytesIO(content), "seven", DIGITS)
+        np.testing.assert_array_equal(seen.pixels, expected[np.newaxis])
+        assert (seen.digit, seen.digits) == (1, 1)
+
+    @pytest.mark.parametrize(("every", "numbers"), [(False, [2]), (True, [1, 2, 3])])
+    def test_of_several_digits_each_is_seen_or_the_one_with_most_ink(self, every: bool, numbers: list[int]) -> None:
+        page = np.full((200, 500), 255, np.uint8)
+        for left, thickness in ((20, 112), (180, 140), (360, 112)):
+            digit = Image.fromarray(draw_seven()).resize((thickness, thickness))
+            page[20 : 20 + thickness, left : left + thickness] -= np.asarray(digit)
+        seen = see(io.BytesIO(encode(Image.fromarray(page))), "sevens", DIGITS, every)
+        assert [each.digit for each in seen] == numbers
+        assert {each.digits for each in seen} == {3}
+
+    def test_writing_that_is_not_of_digits_is_one_character(self) -> None:
+        page = np.full((112, 300), 255, np.uint8)
+        page[:, :112] = page[:, 150:262] = 255 - draw_seven()
+        data = DataInfo("kmnist", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,), "")
+        content = encode(Image.fromarray(page))
+        (seen,) = see(io.BytesIO(content), "kana", data)
+        assert (seen.digit, seen.digits, seen.box) == (None, None, None)
+        np.testing.assert_array_equal(seen.pixels[0], read_source(io.BytesIO(content), "kana"))
 
     @pytest.mark.parametrize(("channels", "upper"), [(1, [60]), (3, [200, 0, 0]), (4, [200, 0, 0, 255])])
     def test_other_images_take_channels_and_size_of_the_data(self, channels: int, upper: list[int]) -> None:
         data = DataInfo("pets", ("cat", "dog"), (channels, 24, 40), (0.5,) * channels, (0.25,) * channels, "")
-        seen = see(io.BytesIO(encode(self.halves(80, 60))), "image", data)
+        seen = see(io.BytesIO(encode(self.halves(80, 60))), "image", data)[0].pixels
         assert seen.shape == (channels, 24, 40)
         assert seen.dtype == np.uint8
         assert seen[:, 2, 5].tolist() == upper
@@ -102,7 +123,7 @@ class TestSee:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 6
         lying = self.halves(60, 80).transpose(Image.Transpose.ROTATE_90)
-        seen = see(io.BytesIO(encode(lying, "JPEG", quality=95, exif=exif)), "image", PETS)
+        seen = see(io.BytesIO(encode(lying, "JPEG", quality=95, exif=exif)), "image", PETS)[0].pixels
         assert seen[0, 2].min() > 150
         assert seen[0, -3].max() < 50
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn.datasets import load_digits as load_uci_digits
 
-from kd_cli.commands.image_files import see
+from kd_cli.commands.image_files import Seen, see
 from kd_cli.commands.predict import classify, predict
 from kd_cli.config import ConfigError, DataConfig, DeviceName, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo, Dataset
@@ -29,8 +29,9 @@ from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine, make_dataset
 from tests.digits import images as digit_images
-from tests.digits import pages
+from tests.digits import pages, sheets
 from tests.digits.images import Images, Labels, accuracy, draw_seven, load_networks, uci_file
+from tests.digits.sheets import Sheet
 
 CPU = torch.device("cpu")
 
@@ -108,6 +109,40 @@ class TestAccuracy:
         seen = digit_images.see(uci_file(image, side, Image.Resampling.NEAREST) for image in images)
         for network in networks.values():
             assert accuracy(network, seen, labels) >= 0.9
+
+
+class TestSheets:
+    """Sheets of 2 to 10 of MNIST's test digits, which do not touch."""
+
+    @staticmethod
+    def read(mnist: Dataset, seeds: range) -> list[tuple[Sheet, list[Seen]]]:
+        images, labels = mnist.test.images[:, 0].numpy(), mnist.test.labels.numpy()
+        drawn = [sheets.draw(images, labels, seed) for seed in seeds]
+        return [(sheet, see(io.BytesIO(sheet.file), "sheet", mnist.info, every_digit=True)) for sheet in drawn]
+
+    def test_are_told_to_show_several_digits_and_each_is_found(self, mnist: Dataset) -> None:
+        found = self.read(mnist, range(1000, 1016))
+        assert sum(len(seen) > 1 for _, seen in found) >= 15
+        assert sum(sheet.is_read([each.box for each in seen if each.box]) for sheet, seen in found) >= 14
+
+    @pytest.mark.slow
+    def test_are_read_as_well_as_single_digits(
+        self, mnist: Dataset, mnist_digits: tuple[Images, Labels], networks: dict[str, Checkpoint]
+    ) -> None:
+        found = self.read(mnist, range(200))
+        complete = [(sheet, seen) for sheet, seen in found if sheet.is_read([each.box for each in seen if each.box])]
+        assert sum(len(seen) > 1 for _, seen in found) >= 0.95 * len(found)
+        assert len(complete) >= 0.9 * len(found)
+        images = np.concatenate([each.pixels for _, seen in complete for each in seen])
+        labels = np.concatenate([sheet.labels for sheet, _ in complete])
+        for network in networks.values():
+            assert accuracy(network, images, labels) >= accuracy(network, *mnist_digits) - 0.01
+
+    @pytest.mark.slow
+    def test_are_not_what_single_digits_are_taken_for(self, mnist: Dataset) -> None:
+        kinds = list(pages.KINDS)
+        files = (pages.draw(image, kinds[i % 16], i) for i, image in enumerate(mnist.test.images[-1000:, 0].numpy()))
+        assert sum(len(see(io.BytesIO(file), "page", mnist.info, every_digit=True)) > 1 for file in files) <= 2
 
 
 class TestClassify:
@@ -330,7 +365,7 @@ class TestOtherImages:
         (image,) = result.images
         assert (result.dataset, image.label) == (info.name, "owl")
         assert image.seen is not None
-        np.testing.assert_array_equal(image.seen, see(photo, "photo", info))
+        np.testing.assert_array_equal(image.seen, see(photo, "photo", info)[0].pixels)
         for each in (image.teacher, image.student):
             assert each is not None
             assert each.label == self.CLASSES[each.class_index]
@@ -401,6 +436,17 @@ class TestOtherImages:
             expected = other.teacher and pytest.approx(other.teacher.probabilities)
             assert (one.teacher and one.teacher.probabilities) == expected
         assert [image.seen for image in few.images] == [None] * 4
+
+    def test_have_no_digits(self, kd: CommandLine, models: RunConfig, photo: Path, info: DataInfo) -> None:
+        options = ["--models-dir", models.models_dir, "--dataset", info.name]
+        (image,) = read_images(kd("predict", photo, "--json", *options))
+        assert (image["digits"], image["digit"], image["box"]) == (None, None, None)
+        assert "digits" not in kd("predict", photo, "--csv", "-", *options)[1].splitlines()[0]
+        code, _, stderr = kd("predict", photo, "--all", *options)
+        assert (code, stderr) == (
+            2,
+            f"kd: --all: {info.name} is no data set of digits, and its images are read as a whole; leave it out\n",
+        )
 
     def test_json_names_the_classes(self, kd: CommandLine, models: RunConfig, photo: Path, info: DataInfo) -> None:
         options = ["--models-dir", models.models_dir, "--dataset", info.name, "--labels-from-name"]
@@ -535,6 +581,95 @@ class TestCommand:
             for options in ([], ["--mean", "0.9", "--std", "0.1"])
         )
         assert usual["probabilities"] != other["probabilities"]
+
+
+class TestSeveralDigits:
+    """Two lines of sevens: two above, one below them that has most ink."""
+
+    SEVENS = ((100, 20, 112), (20, 30, 112), (80, 200, 168))
+    """Left, top and side of each, the second before the first in the order of reading."""
+
+    @pytest.fixture
+    def sevens(self, tmp_path: Path) -> Path:
+        path = tmp_path / "7.png"
+        self.draw().save(path)
+        return path
+
+    def draw(self) -> Image.Image:
+        page = Image.new("L", (300, 400), "white")
+        for left, top, side in self.SEVENS:
+            page.paste(Image.fromarray(255 - draw_seven()).resize((side, side)), (left, top))
+        return page
+
+    def find_boxes(self, width: int) -> NDArray[np.float64]:
+        """Those of the ink, in the order of reading, on a page of this width."""
+        rows, columns = np.nonzero(draw_seven())
+        corners = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        boxes = np.array([corners * side / 112 + [left, top, left, top] for left, top, side in self.SEVENS])
+        return boxes[[1, 0, 2]] * width / 300
+
+    def test_the_one_with_most_ink_is_read_and_the_others_are_counted(self, kd: CommandLine, sevens: Path) -> None:
+        (image,) = read_images(kd("predict", sevens, "--json"))
+        assert (image["digits"], image["digit"], image["teacher"]["class"]) == (3, 3, 7)
+        np.testing.assert_allclose(image["box"], self.find_boxes(300)[2], atol=4)
+        shown = kd("predict", sevens)[1]
+        assert "read no. 3 of 3" in shown
+        assert "Several digits in 1 image: the one with most ink was read; --all reads each." in shown
+
+    def test_one_digit_is_said_to_be_one(self, kd: CommandLine, seven: Path) -> None:
+        (image,) = read_images(kd("predict", seven, "--json"))
+        assert (image["digits"], image["digit"]) == (1, 1)
+        assert "everal digits" not in kd("predict", seven)[1]
+
+    @pytest.mark.parametrize("width", [75, 300, 2400])
+    @pytest.mark.parametrize("orientation", [1, 6])
+    def test_all_are_read_line_by_line_with_their_boxes_in_the_image(
+        self, kd: CommandLine, tmp_path: Path, width: int, orientation: int
+    ) -> None:
+        page = self.draw().resize((width, width * 4 // 3))
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        lying = page.transpose(Image.Transpose.ROTATE_90) if orientation == 6 else page
+        lying.save(tmp_path / "page.jpg", exif=exif, quality=95)
+        images = read_images(kd("predict", tmp_path / "page.jpg", "--all", "--json"))
+        assert [(each["digit"], each["digits"], each["teacher"]["class"]) for each in images] == [
+            (number, 3, 7) for number in (1, 2, 3)
+        ]
+        np.testing.assert_allclose([each["box"] for each in images], self.find_boxes(width), atol=max(2, 0.015 * width))
+
+    def test_all_are_rows_of_the_table_and_lines_of_the_csv_file(self, kd: CommandLine, sevens: Path) -> None:
+        shown = kd("predict", sevens, "--all", "--csv", "some.csv", "--show")[1]
+        lines = Path("some.csv").read_text().splitlines()
+        assert [line.split(",")[2:4] for line in lines] == [["digits", "digit"], ["3", "1"], ["3", "2"], ["3", "3"]]
+        for number in (1, 2, 3):
+            assert shown.count(f"{number} of 3") == 2
+            assert f"7.png, digit {number} of 3" in shown
+
+    def test_each_has_a_file_of_what_the_networks_saw(
+        self, kd: CommandLine, sevens: Path, seven: Path, tmp_path: Path
+    ) -> None:
+        options = ["--all", "--json", "--save-preprocessed", tmp_path / "seen"]
+        images = read_images(kd("predict", sevens, seven, *options))
+        names = ["7-1.png", "7-2.png", "7-3.png", "7-mine.png"]
+        assert [image["preprocessed"] for image in images] == [str(tmp_path / "seen" / name) for name in names]
+        assert all(np.asarray(Image.open(image["preprocessed"])).shape == (28, 28) for image in images)
+
+    def test_no_file_is_written_if_one_of_them_would_replace_a_users(
+        self, kd: CommandLine, sevens: Path, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "seen" / "7-2.png"
+        mine.parent.mkdir()
+        write_seven(mine)
+        code, _, stderr = kd("predict", sevens, "--all", "--save-preprocessed", mine.parent)
+        assert (code, stderr.count("\n")) == (1, 1)
+        assert list(mine.parent.iterdir()) == [mine]
+
+    def test_a_label_is_for_an_image_of_one_digit(self, kd: CommandLine, sevens: Path, seven: Path) -> None:
+        result = json.loads(kd("predict", sevens, seven, "--all", "--labels-from-name", "--json")[1])
+        assert [image["label"] for image in result["images"]] == [None, None, None, "7"]
+        assert result["accuracy"]["teacher"] == {"correct": 1, "images": 1, "accuracy": 1.0}
+        shown = kd("predict", sevens, seven, "--all", "--labels-from-name")[1]
+        assert "A label is for one digit: images of several digits, here 1, have none." in shown
 
 
 class TestUnreadable:

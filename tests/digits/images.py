@@ -14,7 +14,7 @@ from kd_cli.commands.predict import classify
 from kd_cli.config import DataConfig, KdError, Role
 from kd_cli.data import prepared
 from kd_cli.digits.decode import Pixels, read_page
-from kd_cli.digits.mnist_format import Image28, from_page
+from kd_cli.digits.mnist_format import Image28, read_digits
 from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 
 Images = NDArray[np.uint8]
@@ -62,7 +62,7 @@ def load_networks(models_dir: Path) -> dict[str, Checkpoint]:
 def through_pipeline(file: bytes) -> Image28:
     """What the networks get to see; nothing where the pipeline finds nothing, which then counts as an error."""
     try:
-        return from_page(read_page(io.BytesIO(file), "page"))
+        return read_digits(io.BytesIO(file), "page", every=False)[0].image
     except KdError:
         return BLANK
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from kd_cli.config import KdError
-from kd_cli.digits.decode import PAGE_SIDE, Pixels, read_page
+from kd_cli.digits.decode import PAGE_SIDE, Pixels, read_page, read_with_size
 from tests.digits.images import decode, draw_seven, encode
 
 SEVEN = Image.fromarray(255 - draw_seven())
@@ -64,7 +64,9 @@ def test_an_image_taken_with_the_camera_turned_is_upright(
     exif = Image.Exif()
     exif[0x0112] = orientation  # 0 and 9 mean nothing
     stored = upright.transpose(Image.Transpose[turns[orientation]]) if orientation in turns else upright
-    np.testing.assert_array_equal(decode(stored, file_format, exif=exif), decode(upright))
+    page, size = read_with_size(io.BytesIO(encode(stored, file_format, exif=exif)), "image")
+    np.testing.assert_array_equal(page, decode(upright))
+    assert size == upright.size
 
 
 @pytest.mark.parametrize("size", [(640, 100), (641, 100), (100, 2000), (3001, 2999)])
@@ -73,6 +75,12 @@ def test_a_page_is_at_most_640_pixels_long_and_keeps_its_proportions_and_brightn
     assert PAGE_SIDE / 2 < max(page.shape) <= PAGE_SIDE
     assert page.shape[1] / page.shape[0] == pytest.approx(size[0] / size[1], rel=0.02)
     assert page.mean() == pytest.approx(np.asarray(SEVEN).mean() / 255, abs=0.01)
+
+
+def test_a_photograph_that_is_decoded_at_a_part_of_its_size_keeps_its_size_in_mind() -> None:
+    page, size = read_with_size(io.BytesIO(encode(SEVEN.resize((3000, 4000)), "JPEG")), "image")
+    assert max(page.shape) <= PAGE_SIDE
+    assert size == (3000, 4000)
 
 
 @pytest.mark.parametrize(("ink", "expected"), [(0, 255 - draw_seven()), (255, draw_seven())])

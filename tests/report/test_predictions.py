@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kd_cli.commands.results import RankedClass, Score
+from kd_cli.digits.boxes import Box
 from kd_cli.report import comparison
-from kd_cli.report.predictions import is_our_csv, print_csv, print_images, print_predictions, write_csv
+from kd_cli.report.predictions import CSV_OF_DIGITS, is_our_csv, print_csv, print_images, print_predictions, write_csv
 from tests.report import results
 from tests.report.conftest import Printed
 from tests.report.results import changed, failed_prediction, image_prediction, prediction, prediction_result
@@ -99,6 +100,27 @@ class TestTable:
         assert sum(line.count(f"{shown} 75.0%") for line in lines) == 2
         assert sum(line.count(f"{shown} 18.8%") for line in lines) == 2
 
+    def test_says_which_of_several_digits_was_read(self, printed: Printed) -> None:
+        several = image_prediction("b.png", digits=10, digit=3, box=Box(1, 2, 30, 40))
+        out = printed(print_predictions, prediction_result(image_prediction(digits=1, digit=1), several))
+        assert [row[:2] for row in rows(out)] == [["a.png", "-"], ["b.png", "read no. 3 of 10"]]
+        assert "Several digits in 1 image: the one with most ink was read; --all reads each." in out.splitlines()
+
+    def test_has_a_row_with_a_box_for_each_digit_if_all_are_read(self, printed: Printed) -> None:
+        images = [image_prediction(digits=2, digit=number, box=Box(1, 2, 30 * number, 40)) for number in (1, 2)]
+        out = printed(
+            print_predictions,
+            prediction_result(*images, failed_prediction(), every_digit=True, accuracy=SCORES),
+        )
+        assert [row[:3] for row in rows(out)] == [
+            ["a.png", "1 of 2", "1,2 to 30,40"],
+            ["a.png", "2 of 2", "1,2 to 60,40"],
+            ["broken.png", "-", "-"],
+        ]
+        assert "Box: left,top to right,bottom, in pixels of the image." in out.splitlines()
+        assert "A label is for one digit: images of several digits, here 1, have none." in out.splitlines()
+        assert "--all reads each" not in out
+
     def test_without_any_image_can_be_printed(self, printed: Printed) -> None:
         assert rows(printed(print_predictions, changed(MIXED, images=()))) == []
 
@@ -126,6 +148,12 @@ class TestCsv:
             "",
             "",
         ]
+
+    def test_has_the_place_of_each_digit_where_images_are_of_digits(self, printed: Printed) -> None:
+        result = prediction_result(image_prediction(digits=2, digit=1, box=Box(1, 2, 30, 40)), failed_prediction())
+        first, broken = read_csv(printed(print_csv, result))
+        assert [first[name] for name in CSV_OF_DIGITS] == ["2", "1", "1", "2", "30", "40"]
+        assert [broken[name] for name in CSV_OF_DIGITS] == [""] * 6
 
     def test_of_errors_alone_has_its_header(self, printed: Printed) -> None:
         (line,) = read_csv(printed(print_csv, prediction_result(failed_prediction())))
@@ -167,6 +195,10 @@ class TestCsv:
 
 
 class TestImages:
+    def test_of_several_digits_are_told_apart(self, printed: Printed) -> None:
+        out = printed(print_images, prediction_result(image_prediction(digits=3, digit=2)))
+        assert out.splitlines()[0] == "a.png, digit 2 of 3"
+
     SEEN = np.zeros((1, 28, 28), np.uint8)
     SEEN[0, 0, 0] = SEEN[0, 1, 1] = SEEN[0, 2:4, 2] = 255
 
