@@ -75,9 +75,7 @@ def predict(
     networks = _load_networks(data, run, {Role.teacher: teacher, Role.student: student}, target)
     about = next(iter(networks.values())).metadata.data
     if every_digit and not about.is_digits:
-        raise ConfigError(
-            f"--all: {about.name} is no data set of digits, and its images are read as a whole; leave it out"
-        )
+        raise ConfigError(f"--all: {about.name} is no data set of digits, and its images are read as a whole")
     files = list(find_images(sources))
     inputs = [*(Path(file) for file, _ in files), *(network.path for network in networks.values())]
     reading = _read(files, about, labels_from_name, every_digit)

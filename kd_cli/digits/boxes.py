@@ -30,6 +30,14 @@ class Box(NamedTuple):
         """The longer one of width and height."""
         return max(self.width, self.height)
 
+    def is_level_with(self, other: "Box") -> bool:
+        """Whether one of the two has at least half of the other's height in common with it."""
+        return min(self.bottom, other.bottom) - max(self.top, other.top) >= 0.5 * min(self.height, other.height)
+
+    def is_in_line_with(self, other: "Box") -> bool:
+        """The same of their width: one is above the other, or in it."""
+        return min(self.right, other.right) - max(self.left, other.left) >= 0.5 * min(self.width, other.width)
+
     def scaled(self, horizontally: float, vertically: float) -> "Box":
         """The same rectangle in an image that is larger by these factors."""
         return Box(self.left * horizontally, self.top * vertically, self.right * horizontally, self.bottom * vertically)
@@ -47,7 +55,7 @@ def in_reading_order(boxes: Sequence[Box]) -> list[int]:
     lines: list[list[int]] = []
     for place in sorted(range(len(boxes)), key=lambda place: boxes[place].left):
         box = boxes[place]
-        level = [line for line in lines if _are_level(boxes[line[-1]], box)]
+        level = [line for line in lines if box.is_level_with(boxes[line[-1]])]
         if level:
             min(
                 level, key=lambda line: abs(boxes[line[-1]].top + boxes[line[-1]].bottom - box.top - box.bottom)
@@ -59,9 +67,3 @@ def in_reading_order(boxes: Sequence[Box]) -> list[int]:
     slope = across @ down / max(across @ across, 1)  # that of all lines together
     lines.sort(key=lambda line: float((centres[line] @ (-slope, 1)).mean()))
     return [place for line in lines for place in line]
-
-
-def _are_level(one: Box, other: Box) -> bool:
-    """Whether the one's vertical extent has at least half of the other's in it, or the other way round."""
-    shared = min(one.bottom, other.bottom) - max(one.top, other.top)
-    return shared >= 0.5 * min(one.height, other.height)

@@ -33,8 +33,8 @@ WIDEST_BREAK = 0.2
 def group(labels: Labels, mass: NDArray[np.float64]) -> list[list[int]]:
     """The pieces of each digit; where there is a single digit, one list at most, and it need not be complete.
 
-    A piece that may be a digit by its size is one, unless it lies right above or below another such piece, as the
-    halves of a broken 3 do. A smaller piece is a part of the digit that is closest, if one is close.
+    A piece that may be a digit by its size is one, unless it is close to another such piece that it does not stand
+    beside: so are the halves of a broken 3. A smaller piece is a part of the digit that is closest, if one is close.
 
     Args:
         labels: which piece each pixel is of, (rows, columns); 0 is paper.
@@ -65,22 +65,21 @@ def group(labels: Labels, mass: NDArray[np.float64]) -> list[list[int]]:
         if part in loose and not _is_dash(boxes[part], boxes[digit]):
             digits[digit].append(part)
             loose.remove(part)
-        elif part in digits and digits[part] is not digits[digit] and _share_columns(boxes[part], boxes[digit]):
+        elif part in digits and digits[part] is not digits[digit] and _belong_together(boxes[part], boxes[digit]):
             together = digits[digit] + digits[part]
             digits |= {label: together for label in together if label in digits}
     return [together for label, together in digits.items() if together[0] == label]
 
 
-def _share_columns(one: Box, other: Box) -> bool:
-    """Whether one box has half of the other's columns: then it lies above or below it, or in it."""
-    shared = min(one.right, other.right) - max(one.left, other.left)
-    return shared >= 0.5 * min(one.width, other.width)
+def _belong_together(one: Box, other: Box) -> bool:
+    """Whether two pieces that are close, and each as large as a digit, are one: two digits stand beside each other."""
+    return one.is_in_line_with(other) or not one.is_level_with(other)
 
 
 def _is_dash(part: Box, digit: Box) -> bool:
     """Whether a part lies beside a digit at half its height, as a dash between two digits does."""
     level = abs(part.top + part.bottom - digit.top - digit.bottom) < 0.5 * digit.height
-    return level and not _share_columns(part, digit)
+    return level and not part.is_in_line_with(digit)
 
 
 def find_gaps(labels: Labels) -> list[tuple[int, int, float]]:

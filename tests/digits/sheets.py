@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from kd_cli.digits.boxes import Box
 from tests.digits import pages
-from tests.digits.images import Images, Labels
+from tests.digits.images import Images
 from tests.digits.pages import Drawing, Random
 
 HEIGHT = 20
@@ -30,10 +30,10 @@ PAGE_WIDTHS = (300, 2000)
 
 @dataclass(frozen=True)
 class Sheet:
-    """The file of a sheet, and the digits on it in the order in which they are read."""
+    """The file of a sheet, and the digits on it in the order in which they are read: their places in what was drawn."""
 
     file: bytes
-    labels: list[int]
+    digits: list[int]
     boxes: list[Box]
 
     def is_read(self, boxes: list[Box]) -> bool:
@@ -73,7 +73,7 @@ class _Layout:
         return left + HEIGHT // 2
 
 
-def draw(images: Images, labels: Labels, seed: int) -> Sheet:
+def draw(images: Images, seed: int) -> Sheet:
     """A sheet of some of these digits, which depends on nothing but them and the seed."""
     random = np.random.default_rng([seed, 14])
     lines, dashes = LAYOUTS[seed % len(LAYOUTS)](random)
@@ -82,7 +82,7 @@ def draw(images: Images, labels: Labels, seed: int) -> Sheet:
     write(layout, [images[i] for i in chosen], lines, dashes, random)
     drawing, boxes = _on_page(layout, random)
     kind = list(pages.KINDS)[seed // len(LAYOUTS) % len(pages.KINDS)]
-    return Sheet(pages.KINDS[kind](drawing, random), labels[chosen].tolist(), boxes)
+    return Sheet(pages.KINDS[kind](drawing, random), chosen.tolist(), boxes)
 
 
 def write(

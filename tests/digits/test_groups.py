@@ -52,6 +52,7 @@ def test_pieces_are_grouped(pieces: list[Rectangle], expected: list[list[int]]) 
     [
         pytest.param((50, 14, 90, 24), id="the bar of a 5"),
         pytest.param((20, 74, 45, 100), id="a piece below it, and close"),
+        pytest.param((4, 72, 22, 100), id="a piece that goes on with its stroke"),
         pytest.param((100, 30, 103, 40), id="a speck"),
         pytest.param((100, 30, 110, 50), id="something small"),
     ],
