@@ -443,10 +443,8 @@ class TestOtherImages:
         assert (image["digits"], image["digit"], image["box"]) == (None, None, None)
         assert "digits" not in kd("predict", photo, "--csv", "-", *options)[1].splitlines()[0]
         code, _, stderr = kd("predict", photo, "--all", *options)
-        assert (code, stderr) == (
-            2,
-            f"kd: --all: {info.name} is no data set of digits, and its images are read as a whole; see kd predict --help\n",
-        )
+        assert (code, stderr.count("\n")) == (2, 1)
+        assert f"--all: {info.name} is no data set of digits, and its images are read as a whole" in stderr
 
     def test_json_names_the_classes(self, kd: CommandLine, models: RunConfig, photo: Path, info: DataInfo) -> None:
         options = ["--models-dir", models.models_dir, "--dataset", info.name, "--labels-from-name"]
