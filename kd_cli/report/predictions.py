@@ -68,7 +68,7 @@ def print_predictions(result: PredictionResult) -> None:
 def _print_notes_on_digits(console: Console, result: PredictionResult) -> None:
     several = len({image.file for image in result.images if _shows_several(image)})
     if result.every_digit:
-        print_line(console, "Box: left,top to right,bottom, in pixels of the image.")
+        print_line(console, "Box: left,top-right,bottom, in pixels of the image.")
         if result.accuracy is not None:
             print_line(console, f"A label is for one digit: images of several digits, here {several:,}, have none.")
     elif several:
@@ -95,8 +95,8 @@ def _table(
     table = new_table(f"Predictions of networks trained on {result.dataset}", result.device_name)
     table.add_column("File", no_wrap=True)
     several = any(map(_shows_several, result.images))
-    for column in ["Digit", "Box"] if result.every_digit else ["Several digits"] if several else []:
-        table.add_column(column, no_wrap=True)
+    if several or result.every_digit:
+        table.add_column("Digit, box" if result.every_digit else "Several digits")
     roles = [model.role for model in result.models]
     for column in (*map(str.capitalize, roles), *(["Agree"] if len(roles) > 1 else [])):
         table.add_column(column)
@@ -105,7 +105,8 @@ def _table(
     for image in result.images:
         cells = [escape(_shorten(printable(image.file), room))]
         if result.every_digit:
-            cells += [_number(image) or "-", _corners(image) or "-"]
+            place = [_number(image), "{},{}-{},{}".format(*image.box)] if image.box else ["-"]
+            cells.append((" at " if separator == ", " else separator).join(place))
         elif several:
             cells.append(f"read no. {_number(image)}" if _shows_several(image) else "-")
         cells += [rank(getattr(image, role)) for role in roles]
@@ -123,10 +124,6 @@ def _shows_several(image: ImagePrediction) -> bool:
 
 def _number(image: ImagePrediction) -> str:
     return "" if image.digits is None else f"{image.digit} of {image.digits}"
-
-
-def _corners(image: ImagePrediction) -> str:
-    return "{},{} to {},{}".format(*image.box) if image.box else ""
 
 
 def _agreement(image: ImagePrediction) -> str:

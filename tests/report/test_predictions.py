@@ -112,14 +112,25 @@ class TestTable:
             print_predictions,
             prediction_result(*images, failed_prediction(), every_digit=True, accuracy=SCORES),
         )
-        assert [row[:3] for row in rows(out)] == [
-            ["a.png", "1 of 2", "1,2 to 30,40"],
-            ["a.png", "2 of 2", "1,2 to 60,40"],
-            ["broken.png", "-", "-"],
+        assert [row[:2] for row in rows(out)] == [
+            ["a.png", "1 of 2 at 1,2-30,40"],
+            ["a.png", "2 of 2 at 1,2-60,40"],
+            ["broken.png", "-"],
         ]
-        assert "Box: left,top to right,bottom, in pixels of the image." in out.splitlines()
+        assert "Box: left,top-right,bottom, in pixels of the image." in out.splitlines()
         assert "A label is for one digit: images of several digits, here 1, have none." in out.splitlines()
         assert "--all reads each" not in out
+
+    def test_of_all_digits_fits_a_terminal_of_80_columns(
+        self, printed: Printed, terminal: Callable[[int], None]
+    ) -> None:
+        terminal(80)
+        image = image_prediction(DEEP, digits=10, digit=10, box=Box(1000, 1000, 2000, 2000))
+        out = printed(print_predictions, prediction_result(image, every_digit=True))
+        lines = [line for line in out.splitlines() if line.startswith("│")]
+        assert [len(line) for line in lines] == [80, 80]
+        assert "10 of 10" in lines[0]
+        assert "1000,1000-2000,2000" in lines[1]
 
     def test_without_any_image_can_be_printed(self, printed: Printed) -> None:
         assert rows(printed(print_predictions, changed(MIXED, images=()))) == []
