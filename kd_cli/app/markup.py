@@ -100,13 +100,14 @@ def probabilities(title: str, values: Sequence[tuple[str, float]], role: Role, n
     )
 
 
-def verdict(teacher: str, student: str) -> str:
-    """Whether teacher and student agree, in a line."""
+def verdict(teacher: str, student: str, unsure: bool = False) -> str:
+    """Whether teacher and student agree, in a line, and whether the image may show none of the classes."""
+    doubt = " Not sure: the image may show none of the classes." if unsure else ""
     if teacher == student:
-        return f'<p class="kd-verdict">Both predict <strong>{escape(teacher)}</strong>.</p>'
+        return f'<p class="kd-verdict">Both predict <strong>{escape(teacher)}</strong>.{doubt}</p>'
     return (
         f'<p class="kd-verdict kd-differ">They disagree: the teacher predicts <strong>{escape(teacher)}</strong>, '
-        f"the student <strong>{escape(student)}</strong>.</p>"
+        f"the student <strong>{escape(student)}</strong>.{doubt}</p>"
     )
 
 

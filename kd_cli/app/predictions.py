@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kd_cli.app import markup
 from kd_cli.commands.image_files import see
-from kd_cli.commands.predict import classify
+from kd_cli.commands.predict import classify, is_doubtful
 from kd_cli.commands.results import Prediction
 from kd_cli.config import Role
 from kd_cli.networks.checkpoint import Checkpoint
@@ -25,6 +25,7 @@ class Predictions:
         predicted_ms: the milliseconds that each took.
         classes: the names of the classes.
         note: what else is to be said of the image.
+        unsure: whether the image may show none of them.
     """
 
     seen: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class Predictions:
     predicted_ms: dict[Role, float]
     classes: tuple[str, ...]
     note: str = ""
+    unsure: bool = False
 
 
 def predict_file(content: bytes, name: str, networks: dict[Role, Checkpoint]) -> Predictions:
@@ -54,7 +56,9 @@ def predict_image(seen: NDArray[np.uint8], networks: dict[Role, Checkpoint]) -> 
         start = time.perf_counter()
         (by_role[role],) = classify(network, images)
         predicted_ms[role] = 1000 * (time.perf_counter() - start)
-    return Predictions(seen, by_role, predicted_ms, networks[Role.teacher].metadata.data.classes)
+    data = networks[Role.teacher].metadata.data
+    unsure = is_doubtful(list(by_role.values()), seen, data)
+    return Predictions(seen, by_role, predicted_ms, data.classes, unsure=bool(unsure))
 
 
 def as_html(found: Predictions, what: str) -> str:
@@ -71,7 +75,8 @@ def as_html(found: Predictions, what: str) -> str:
     _, height, width = found.seen.shape
     image = markup.image(found.seen, f"{what} as the networks saw it, {width} by {height} pixels", 140)
     return (
-        f"{markup.verdict(*(prediction.label for prediction in found.by_role.values()))}{markup.note(found.note)}"
+        f"{markup.verdict(found.by_role[Role.teacher].label, found.by_role[Role.student].label, found.unsure)}"
+        f"{markup.note(found.note)}"
         f'<div class="kd-predictions">{charts}<figure>{image}'
         "<figcaption>What the networks saw</figcaption></figure></div>"
     )

@@ -7,7 +7,7 @@ from kd_cli.commands.checkpoints import describe_model, open_for_testing
 from kd_cli.commands.job import heading
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import DataConfig, Role, RunConfig
-from kd_cli.evaluation.quality import find_disagreements, measure_quality
+from kd_cli.evaluation.quality import expected_calibration_error, find_disagreements, measure_quality
 from kd_cli.networks.classifier import compute_logits, count_parameters
 
 DISAGREEMENTS = 10
@@ -32,12 +32,15 @@ def evaluate(
         disagreements = None
         if reference is not None and role is Role.student:
             disagreements = tuple(find_disagreements(own, reference, labels, DISAGREEMENTS))
+        confidence = checkpoint.metadata.confidence
         models.append(
             EvaluatedModel(
                 **vars(describe_model(checkpoint)),
                 **vars(measure_quality(own, labels, reference)),
                 parameters=count_parameters(checkpoint.classifier),
                 disagreements=disagreements,
+                temperature=confidence.temperature if confidence else None,
+                scaled_ece=expected_calibration_error(own / confidence.temperature, labels) if confidence else None,
             )
         )
     return EvaluationResult(

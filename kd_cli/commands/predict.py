@@ -22,6 +22,7 @@ from kd_cli.data.dataset import DataInfo
 from kd_cli.data.folders import NAME_ENDING
 from kd_cli.data.prepared import name_of
 from kd_cli.digits import saved
+from kd_cli.digits.signs import looks_like_no_digit
 from kd_cli.files import write_atomically
 from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, is_plain, require_readable
 from kd_cli.networks.classifier import compute_logits
@@ -113,8 +114,28 @@ def classify(
     place = next(checkpoint.classifier.parameters()).device
     with torch.inference_mode():
         logits = compute_logits(checkpoint.classifier, torch.from_numpy(images).to(place))
-    rows = logits.cpu().double().softmax(dim=1).tolist()  # not every device has float64
-    return [_describe(row, classes, top, label) for row, label in zip(rows, labels or [None] * len(rows), strict=True)]
+    logits, confidence = logits.cpu().double(), checkpoint.metadata.confidence  # not every device has float64
+    rows = (logits / (confidence.temperature if confidence else 1)).softmax(dim=1).tolist()
+    least = confidence.least if confidence else None
+    return [
+        _describe(row, classes, top, label, least)
+        for row, label in zip(rows, labels or [None] * len(rows), strict=True)
+    ]
+
+
+def is_doubtful(predictions: Sequence[Prediction], seen: NDArray[np.uint8], data: DataInfo) -> bool | None:
+    """Whether an image may show none of the classes; None where no checkpoint says when its network is unsure.
+
+    Args:
+        predictions: of each network.
+        seen: what they saw, (channels, height, width).
+        data: what they were trained on; of digits, the shape of the ink counts, too.
+    """
+    told = [each.unlike for each in predictions if each.unlike is not None]
+    if not told:
+        return None
+    differ = len({each.label for each in predictions}) > 1
+    return any(told) or differ or (data.is_digits and looks_like_no_digit(seen[0]))
 
 
 def _load_networks(
@@ -236,17 +257,21 @@ def _predict(
     pixels = np.array([images[i].seen for i in readable])
     labels = [images[i].label for i in readable]
     predictions = [classify(network, pixels, top, labels) for network in networks.values()]
-    for i, *each in zip(readable, *predictions, strict=True):
+    about = next(iter(networks.values())).metadata.data
+    for i, seen, *each in zip(readable, pixels, *predictions, strict=True):
         images[i] = replace(
             images[i],
             **dict(zip([role.value for role in networks], each, strict=True)),
             agree=len({prediction.label for prediction in each}) == 1 if len(each) > 1 else None,
+            unsure=is_doubtful(each, seen, about),
             seen=images[i].seen if keep_seen else None,
         )
     return images
 
 
-def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None) -> Prediction:
+def _describe(
+    probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None, least: float | None
+) -> Prediction:
     ranking = sorted(range(len(classes)), key=lambda i: -probabilities[i])
     best = ranking[0]
     return Prediction(
@@ -256,6 +281,7 @@ def _describe(probabilities: list[float], classes: tuple[str, ...], top: int, la
         probabilities=tuple(probabilities),
         top=tuple(RankedClass(i, classes[i], probabilities[i]) for i in ranking[:top]),
         correct=None if label is None else classes[best] == label,
+        unlike=None if least is None else probabilities[best] < least,
     )
 
 

@@ -84,10 +84,16 @@ class Model:
 
 @dataclass(frozen=True)
 class EvaluatedModel(Quality, Model):
-    """A network's quality; ``disagreements`` with the teacher are a student's, the most telling first."""
+    """A network's quality; ``disagreements`` with the teacher are a student's, the most telling first.
+
+    ``nll``, ``ece`` and ``calibration`` are of the network as it is, ``scaled_ece`` of its logits divided by
+    ``temperature``, whose probabilities `predict` gives; both are None where the checkpoint has no temperature.
+    """
 
     parameters: int
     disagreements: tuple[Disagreement, ...] | None
+    temperature: float | None = None
+    scaled_ece: float | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,8 @@ class RankedClass:
 class Prediction:
     """A network's output for an image: the most probable class, its probability, all probabilities, and the first few.
 
-    ``correct`` is None where nothing says what the image shows.
+    ``correct`` is None where nothing says what the image shows. ``unlike`` is whether the image is unlike those that
+    the network learnt; None where its checkpoint does not say how to tell.
     """
 
     class_index: int = field(metadata={"json": "class"})
@@ -218,6 +225,7 @@ class Prediction:
     probabilities: tuple[float, ...]
     top: tuple[RankedClass, ...]
     correct: bool | None
+    unlike: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +233,7 @@ class ImagePrediction:
     """An image file and what the networks predict; or the error that kept it from being read, and no predictions.
 
     ``label`` is what the file's name says that it shows, if it was asked. ``agree`` is None without a second network.
+    ``unsure`` is whether the image may show none of the classes, None where no network can tell.
     ``preprocessed`` is the file that holds what they saw, ``seen`` the same in memory if it was kept, uint8 (C, H, W).
     ``digits`` is how many digits the file shows, ``digit`` the number of the one that was read, from 1, line by line,
     and ``box`` where that is, in pixels of the upright image; they are None where the data is not of digits.
@@ -241,6 +250,7 @@ class ImagePrediction:
     digits: int | None = None
     digit: int | None = None
     box: Box | None = None
+    unsure: bool | None = None
 
 
 @dataclass(frozen=True)

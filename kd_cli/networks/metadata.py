@@ -1,5 +1,6 @@
 """What a checkpoint says of itself, and how it is read from a file that anybody may have written."""
 
+import math
 import platform
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +25,24 @@ class Membership:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """What makes a network's confidences worth more; fitted by `evaluation.confidence`.
+
+    Attributes:
+        temperature: what logits are divided by before they become probabilities.
+        least: an image whose most probable class has less is unlike those that the network learnt.
+    """
+
+    temperature: float
+    least: float
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What a checkpoint says of itself: what the network takes, and how it came about.
 
     ``assumed`` is whether the file does not say it, so that the program does; ``source`` the digest of the file that a
-    user's network was made by.
+    user's network was made by. ``confidence`` is None in checkpoints of earlier versions.
     """
 
     role: Role
@@ -41,6 +55,7 @@ class Metadata:
     ensemble: Membership | None = None
     assumed: bool = False
     source: str | None = None
+    confidence: Confidence | None = None
     versions: dict[str, str] = field(
         default_factory=lambda: {"kd": __version__, "torch": torch.__version__, "python": platform.python_version()}
     )
@@ -82,8 +97,18 @@ def parse_metadata(raw: dict[str, Any]) -> Metadata:
         if ensemble is None
         else Membership(str(ensemble["identifier"]), int(ensemble["number"]), int(ensemble["size"])),
         source=None if raw.get("source") is None else str(raw["source"]),
+        confidence=_parse_confidence(raw.get("confidence")),
         versions=dict(raw["versions"]),
     )
+
+
+def _parse_confidence(raw: dict[str, Any] | None) -> Confidence | None:
+    if raw is None:
+        return None
+    confidence = Confidence(float(raw["temperature"]), float(raw["least"]))
+    if not (0 < confidence.temperature < math.inf and 0 <= confidence.least <= 1):
+        raise ValueError("an impossible confidence")
+    return confidence
 
 
 def _parse_data(raw: dict[str, Any]) -> DataInfo:

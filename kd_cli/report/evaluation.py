@@ -55,6 +55,7 @@ def print_evaluation(result: EvaluationResult, details: bool = False, confusion:
         yield "Errors", f"{model.error_count:,}"
         yield "NLL (nats)", f"{model.nll:.4f}"
         yield f"ECE ({ECE_BINS} bins)", f"{model.ece:.4f}"
+        yield "  as kd predict states it", _scaled_ece(model)
         yield "Agreement with teacher", _percent(model.agreement)
         yield "Weakest class", f"{weakest_class} ({_percent(weakest)})"
         yield "Parameters", f"{model.parameters:,}"
@@ -75,6 +76,12 @@ def print_evaluation(result: EvaluationResult, details: bool = False, confusion:
 def evaluation_title(result: EvaluationResult) -> str:
     """What was evaluated, and on how many images."""
     return f"Quality on {result.dataset}: {result.test_images:,} test images"
+
+
+def _scaled_ece(model: EvaluatedModel) -> str:
+    if model.scaled_ece is None:
+        return "-"
+    return f"{model.scaled_ece:.4f} (T {model.temperature:.2f})"
 
 
 def _print_details(console: Console, result: EvaluationResult) -> None:

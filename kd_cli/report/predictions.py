@@ -39,6 +39,9 @@ INCORRECT = "!"
 SHORTEST_NAME = 20
 """Columns that a file's name has on any terminal."""
 
+UNSURE = "?"
+"""Stands before predictions for an image that may show none of the classes."""
+
 LAYOUTS = ((", ", UNLIMITED), *(("\n", length) for length in (UNLIMITED, 24, 18, 14, 10)))
 """What stands between the classes of a prediction, and how long their names may be; the first that fits is taken."""
 
@@ -58,6 +61,10 @@ def print_predictions(result: PredictionResult) -> None:
     if any(each and each.correct is False for image in result.images for each in (image.teacher, image.student)):
         print_line(console, f"{INCORRECT} marks an incorrect prediction.")
     _print_notes_on_digits(console, result)
+    if any(image.unsure for image in result.images):
+        print_line(console, f"{UNSURE} not sure: the image may show none of the classes.")
+    if any(image.unsure or image.agree is False for image in result.images):
+        print_line(console, "What the networks saw: --show draws it, --save-preprocessed DIR keeps it.")
     for role, score in (result.accuracy or {}).items():
         share = "unknown: no image has a label" if score.accuracy is None else f"{score.accuracy:.2%}"
         counts = f"{score.correct:,} of {score.images:,} correct"
@@ -86,10 +93,10 @@ def _table(
         shown.truncate(longest_label, overflow="ellipsis")
         return escape(shown.plain)
 
-    def rank(prediction: Prediction | None) -> str:
+    def rank(prediction: Prediction | None, unsure: bool | None) -> str:
         if prediction is None:
             return "no prediction"
-        mark = INCORRECT if prediction.correct is False else ""
+        mark = (INCORRECT if prediction.correct is False else "") + (UNSURE if unsure else "")
         return mark + separator.join(f"{name(each.label)} {each.probability:.1%}" for each in prediction.top)
 
     table = new_table(f"Predictions of networks trained on {result.dataset}", result.device_name)
@@ -109,9 +116,9 @@ def _table(
             cells.append((" at " if separator == ", " else separator).join(place))
         elif several:
             cells.append(f"read no. {_number(image)}" if _shows_several(image) else "-")
-        cells += [rank(getattr(image, role)) for role in roles]
+        cells += [rank(getattr(image, role), image.unsure) for role in roles]
         if len(roles) > 1:
-            cells.append(_agreement(image) or "-")
+            cells.append(_yes_or_no(image.agree) or "-")
         if result.accuracy is not None:
             cells.append(name(image.label or "-"))
         table.add_row(*cells)
@@ -126,8 +133,8 @@ def _number(image: ImagePrediction) -> str:
     return "" if image.digits is None else f"{image.digit} of {image.digits}"
 
 
-def _agreement(image: ImagePrediction) -> str:
-    return "" if image.agree is None else "yes" if image.agree else "no"
+def _yes_or_no(known: bool | None) -> str:
+    return "" if known is None else "yes" if known else "no"
 
 
 def _shorten(name: str, room: int) -> str:
@@ -171,7 +178,7 @@ def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
         for rank in range(1, ranks + 1):
             name = role.value if rank == 1 else f"{role.value}_{rank}"
             columns += [name, f"{name}_confidence"]
-    yield [*columns, CSV_LAST]
+    yield [*columns, "unsure", CSV_LAST]
     for image, both in zip(result.images, by_image, strict=True):
         cells = [image.file, image.error or "", *([image.label or ""] if labelled else [])]
         if of_digits:
@@ -181,7 +188,7 @@ def _csv_rows(result: PredictionResult) -> Iterator[list[str]]:
             top = prediction.top if prediction else ()
             cells += [value for each in top for value in (each.label, f"{each.probability:.6f}")]
             cells += [""] * (2 * (ranks - len(top)))
-        yield [*cells, _agreement(image)]
+        yield [*cells, _yes_or_no(image.unsure), _yes_or_no(image.agree)]
 
 
 def print_images(result: PredictionResult) -> None:

@@ -10,8 +10,9 @@ from kd_cli.commands.distill import distill
 from kd_cli.commands.evaluate import DISAGREEMENTS, evaluate
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import EvaluationResult, TrainingResult
-from kd_cli.config import KdError, OutputConfig, RunConfig
+from kd_cli.config import KdError, OutputConfig, RunConfig, TrainingConfig
 from kd_cli.data import prepared
+from kd_cli.evaluation.quality import expected_calibration_error
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.networks.classifier import compute_logits
 from tests.conftest import CommandLine
@@ -43,6 +44,19 @@ def test_accuracy_is_what_training_reported(
         assert (model.method, model.shipped) == (trained.method, False)
         assert model.error_count == trained.error_count
         assert model.accuracy == trained.accuracy
+
+
+def test_calibration_is_also_measured_as_predict_states_confidences(run: RunConfig, student: StudentConfig) -> None:
+    warped = replace(student, training=TrainingConfig(epochs=1, augment=("warp",)))
+    trained = distill(warped)
+    own, dataset = load_checkpoint(Path(trained.checkpoint), CPU), prepared.load(student.data)
+    (model,) = evaluate([Path(trained.checkpoint)], student.data, run).models
+    logits = compute_logits(own.classifier, dataset.test.images)
+    assert own.metadata.confidence is not None
+    assert model.temperature == own.metadata.confidence.temperature != 1
+    assert model.ece == pytest.approx(expected_calibration_error(logits, dataset.test.labels))
+    scaled = logits / own.metadata.confidence.temperature
+    assert model.scaled_ece == pytest.approx(expected_calibration_error(scaled, dataset.test.labels))
 
 
 def test_confusion_and_per_class_accuracy_count_the_same_images(result: EvaluationResult) -> None:

@@ -18,18 +18,18 @@ from PIL import ExifTags, Image
 from sklearn.datasets import load_digits as load_uci_digits
 
 from kd_cli.commands.image_files import Seen, see
-from kd_cli.commands.predict import classify, predict
+from kd_cli.commands.predict import classify, is_doubtful, predict
 from kd_cli.config import ConfigError, DataConfig, DeviceName, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.data.prepared import load, name_of
 from kd_cli.digits.mnist_format import read_source
 from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from kd_cli.networks.classifier import build_classifier, compute_logits
-from kd_cli.networks.metadata import Metadata
+from kd_cli.networks.metadata import Confidence, Metadata
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine, make_dataset
+from tests.digits import drawings, pages, sheets
 from tests.digits import images as digit_images
-from tests.digits import pages, sheets
 from tests.digits.images import Images, Labels, accuracy, draw_seven, load_networks, uci_file
 from tests.digits.sheets import Sheet
 
@@ -38,11 +38,22 @@ CPU = torch.device("cpu")
 MIXED_PAGES = 240
 PAGES_OF_A_KIND = 150
 
+CLASSES = 5
+"""Of a checkpoint that needs no data set."""
+
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
     """Those that ship."""
     return load_networks(tmp_path_factory.mktemp("no-models"))
+
+
+@pytest.fixture
+def checkpoint(metadata: Metadata) -> Checkpoint:
+    torch.manual_seed(0)
+    classifier = build_classifier(parse_spec("mlp-8"), make_dataset(CLASSES).info).eval()
+    metadata = Metadata(**vars(metadata) | {"data": make_dataset(CLASSES).info})
+    return Checkpoint(classifier, metadata, Path("none"), "digest")
 
 
 @pytest.fixture
@@ -145,21 +156,57 @@ class TestSheets:
         assert sum(len(see(io.BytesIO(file), "page", mnist.info, every_digit=True)) > 1 for file in files) <= 2
 
 
+class TestDoubt:
+    """Images that show no digit are marked, those that show one seldom."""
+
+    NO_DIGITS_OF_A_KIND = 60
+
+    @pytest.mark.slow
+    def test_three_in_four_images_that_show_no_digit_are_marked(
+        self, tmp_path: Path, networks: dict[str, Checkpoint]
+    ) -> None:
+        for kind in drawings.KINDS:
+            for seed in range(self.NO_DIGITS_OF_A_KIND):
+                (tmp_path / f"{kind}-{seed}.png").write_bytes(drawings.draw(kind, seed=1000 + seed))
+        teacher, student = (network.path for network in networks.values())
+        result = predict("auto", RunConfig(device=DeviceName.cpu), [str(tmp_path)], teacher, student)
+        assert len(result.images) == self.NO_DIGITS_OF_A_KIND * len(drawings.KINDS)
+        assert np.mean([image.unsure or image.error is not None for image in result.images]) >= 0.75
+
+    @pytest.mark.slow
+    def test_few_digits_on_pages_are_marked(self, mixed_pages: Images, networks: dict[str, Checkpoint]) -> None:
+        data = networks["teacher"].metadata.data
+        both = zip(*(classify(network, mixed_pages[:, np.newaxis]) for network in networks.values()), strict=True)
+        marked = [is_doubtful(each, seen[np.newaxis], data) for each, seen in zip(both, mixed_pages, strict=True)]
+        assert sum(map(bool, marked)) <= 0.02 * len(marked)
+
+    def test_a_smiley_is_marked_and_a_seven_is_not(
+        self, tmp_path: Path, seven: Path, networks: dict[str, Checkpoint]
+    ) -> None:
+        smiley = tmp_path / "smiley.png"
+        smiley.write_bytes(drawings.draw("smiley", seed=0))
+        teacher, student = (network.path for network in networks.values())
+        result = predict("mnist", RunConfig(device=DeviceName.cpu), [str(seven), str(smiley)], teacher, student)
+        assert [image.unsure for image in result.images] == [False, True]
+
+    def test_what_networks_disagree_on_is_marked_where_a_checkpoint_says_what_to_expect(
+        self, checkpoint: Checkpoint, seven: Path
+    ) -> None:
+        data, seen = checkpoint.metadata.data, see_digit(seven)
+        one = classify(checkpoint, np.zeros((1, 1, 28, 28), np.uint8))[0]
+        other = replace(one, label="another")
+        assert is_doubtful([one, other], seen, data) is None
+        assert is_doubtful([replace(one, unlike=False), other], seen, data) is True
+        assert is_doubtful([replace(one, unlike=False), one], seen, data) is False
+        assert is_doubtful([replace(one, unlike=True), one], seen, data) is True
+
+
 class TestClassify:
     """Predictions of one network, here one of five classes."""
 
-    CLASSES = 5
-
-    @pytest.fixture
-    def checkpoint(self, metadata: Metadata) -> Checkpoint:
-        torch.manual_seed(0)
-        classifier = build_classifier(parse_spec("mlp-8"), make_dataset(self.CLASSES).info).eval()
-        metadata = Metadata(**vars(metadata) | {"data": make_dataset(self.CLASSES).info})
-        return Checkpoint(classifier, metadata, Path("none"), "digest")
-
     @pytest.fixture
     def images(self) -> NDArray[np.uint8]:
-        return make_dataset(self.CLASSES).test.images[:20].numpy()
+        return make_dataset(CLASSES).test.images[:20].numpy()
 
     def test_probabilities_are_the_softmax_of_the_logits(
         self, checkpoint: Checkpoint, images: NDArray[np.uint8]
@@ -170,6 +217,30 @@ class TestClassify:
         np.testing.assert_allclose([each.probabilities for each in predictions], expected)
         np.testing.assert_array_equal([each.class_index for each in predictions], expected.argmax(axis=1))
         np.testing.assert_allclose([each.confidence for each in predictions], expected.max(axis=1))
+
+    def test_confidences_are_those_at_the_checkpoints_temperature(
+        self, checkpoint: Checkpoint, images: NDArray[np.uint8]
+    ) -> None:
+        logits = compute_logits(checkpoint.classifier, torch.from_numpy(images)).double()
+        metadata = replace(checkpoint.metadata, confidence=Confidence(temperature=3.0, least=0.0))
+        predictions = classify(replace(checkpoint, metadata=metadata), images)
+        expected = (logits / 3).softmax(dim=1)
+        np.testing.assert_allclose([each.probabilities for each in predictions], expected)
+        assert {each.unlike for each in predictions} == {False}
+
+    def test_images_with_less_than_the_least_confidence_are_unlike_the_others(
+        self, checkpoint: Checkpoint, images: NDArray[np.uint8]
+    ) -> None:
+        confidences = [each.confidence for each in classify(checkpoint, images)]
+        least = sorted(confidences)[3]
+        metadata = replace(checkpoint.metadata, confidence=Confidence(temperature=1.0, least=least))
+        predictions = classify(replace(checkpoint, metadata=metadata), images)
+        assert [each.unlike for each in predictions] == [confidence < least for confidence in confidences]
+
+    def test_a_checkpoint_that_does_not_say_which_are_unlike_leaves_it_open(
+        self, checkpoint: Checkpoint, images: NDArray[np.uint8]
+    ) -> None:
+        assert {each.unlike for each in classify(checkpoint, images)} == {None}
 
     @pytest.mark.parametrize(("top", "listed"), [(1, 1), (3, 3), (9, 5)])
     def test_the_most_probable_classes_are_listed_by_name(

@@ -376,3 +376,22 @@ def test_a_file_of_somebody_elses_in_a_members_place_is_found_before_any_trainin
     with pytest.raises(KdError, match=r"teacher-3\.txt: it is a file that kd did not write"):
         train_ensemble(output=OutputConfig(tmp_path / "teacher.txt"))
     assert files_in(tmp_path) == ["teacher-3.txt"]
+
+
+@pytest.mark.parametrize(
+    ("training", "validated", "fitted"),
+    [
+        (TWO_EPOCHS, 0, False),
+        (replace(TWO_EPOCHS, augment=("shift",)), 0, True),
+        (TWO_EPOCHS, 0.2, True),
+    ],
+    ids=["images as they were learnt", "augmented images", "validation images"],
+)
+def test_confidences_are_fitted_to_images_that_the_network_did_not_learn_as_they_are(
+    data: DataConfig, run: RunConfig, training: TrainingConfig, validated: float, fitted: bool
+) -> None:
+    result = train_teacher(MLP, replace(data, validation_fraction=validated), training, run)
+    confidence = load_checkpoint(Path(result.checkpoint), CPU).metadata.confidence
+    assert confidence is not None
+    assert (confidence.temperature != 1) == fitted
+    assert 0.1 < confidence.least < 1

@@ -30,7 +30,7 @@ from kd_cli.networks.checkpoint import (
     save_checkpoint,
 )
 from kd_cli.networks.classifier import build_classifier
-from kd_cli.networks.metadata import Membership, Metadata
+from kd_cli.networks.metadata import Confidence, Membership, Metadata
 from kd_cli.networks.spec import parse_spec
 
 CPU = torch.device("cpu")
@@ -74,6 +74,12 @@ def test_network_comes_back_to_the_bit(saved: Path, network: nn.Module) -> None:
 
 def test_metadata_comes_back_whole(saved: Path, metadata: Metadata) -> None:
     assert load_checkpoint(saved, CPU).metadata == metadata
+
+
+def test_what_confidences_are_worth_comes_back(saved: Path, network: nn.Module, metadata: Metadata) -> None:
+    fitted = replace(metadata, confidence=Confidence(temperature=1.25, least=0.5))
+    save_checkpoint(saved, network, fitted)
+    assert load_checkpoint(saved, CPU).metadata == fitted
 
 
 def test_place_in_an_ensemble_comes_back(saved: Path, network: nn.Module, metadata: Metadata) -> None:
@@ -263,6 +269,10 @@ HOSTILE: dict[str, Change] = {
     "options of no kind": lambda it: it.update(options="none"),
     "place in an ensemble of no kind": lambda it: it.update(ensemble=[1, 2, 3]),
     "half a place in an ensemble": lambda it: it.update(ensemble={"identifier": "x"}),
+    "confidence of no kind": lambda it: it.update(confidence=0.9),
+    "temperature of nothing": lambda it: it.update(confidence={"temperature": 0, "least": 0.5}),
+    "no number for a temperature": lambda it: it.update(confidence={"temperature": float("nan"), "least": 0.5}),
+    "more than all confidence": lambda it: it.update(confidence={"temperature": 1, "least": 1.5}),
     "no data": lambda it: it.pop("data"),
     "data of no kind": lambda it: it.update(data=None),
     "one class": lambda it: it["data"].update(classes=["0"]),

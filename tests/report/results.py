@@ -102,6 +102,8 @@ def evaluated_model(role: str = "teacher", **changes: Any) -> EvaluatedModel:
         ),
         parameters=1234,
         disagreements=None if role == "teacher" else (disagreement,),
+        temperature=1.5 if role == "teacher" else None,
+        scaled_ece=0.0625 if role == "teacher" else None,
     )
     return changed(model, **changes)
 

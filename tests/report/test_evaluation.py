@@ -25,6 +25,7 @@ def test_networks_are_shown_side_by_side(printed: Printed) -> None:
         ["Errors", "6", "6"],
         ["NLL (nats)", "0.5000", "0.5000"],
         ["ECE (15 bins)", "0.1250", "0.1250"],
+        ["as kd predict states it", "0.0625 (T 1.50)", "-"],
         ["Agreement with teacher", "100.00%", "90.00%"],
         ["Weakest class", "owl (70.00%)", "owl (70.00%)"],
         ["Parameters", "1,234", "1,234"],

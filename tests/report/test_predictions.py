@@ -59,6 +59,18 @@ class TestTable:
         assert "! marks an incorrect prediction." in out.splitlines()
         assert "marks" not in printed(print_predictions, prediction_result(correct, accuracy=SCORES))
 
+    def test_marks_what_the_networks_are_not_sure_of_and_says_how_to_see_it(self, printed: Printed) -> None:
+        out = printed(print_predictions, prediction_result(image_prediction("a.png"), image_prediction(unsure=True)))
+        assert [[cell[0] for cell in row[1:3]] for row in rows(out)] == [["d", "d"], ["?", "?"]]
+        assert "? not sure: the image may show none of the classes." in out.splitlines()
+        assert "--show draws it, --save-preprocessed DIR keeps it." in out
+
+    def test_says_how_to_see_what_the_networks_disagree_on(self, printed: Printed) -> None:
+        assert "--save-preprocessed" in printed(print_predictions, MIXED)
+        sure = printed(print_predictions, prediction_result(image_prediction(unsure=False)))
+        assert "--save-preprocessed" not in sure
+        assert "?" not in sure
+
     def test_does_not_divide_by_no_labels(self, printed: Printed) -> None:
         out = printed(print_predictions, changed(MIXED, accuracy={"teacher": Score(0, 0, None)}))
         assert "Teacher's accuracy unknown: no image has a label" in out
@@ -144,7 +156,7 @@ class TestCsv:
     def test_has_a_line_for_each_image(self, printed: Printed) -> None:
         first, broken, last = read_csv(printed(print_csv, MIXED))
         assert first == {
-            **{"file": "a.png", "error": "", "agree": "yes"},
+            **{"file": "a.png", "error": "", "unsure": "", "agree": "yes"},
             **{"teacher": "dog", "teacher_confidence": "0.750000"},
             **{"teacher_2": "owl", "teacher_2_confidence": "0.187500"},
             **{"student": "dog", "student_confidence": "0.750000"},
