@@ -25,8 +25,9 @@ def repeat(folder: Path, place: Path, times: int) -> None:
         copies = times if file.parts[-3] == "train" else 1
         target = place / file.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
+        original = file.resolve()
         for number in range(copies):
-            target.with_stem(f"{file.stem}-{number}").symlink_to(file.resolve())
+            target.with_stem(f"{file.stem}-{number}").symlink_to(original)
 
 
 def anonymous(process: int | str) -> int:
