@@ -5,7 +5,6 @@ in one colour direction, whichever that is: dark on light, light on dark, and re
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -31,12 +30,12 @@ def measure_contrast(page: Pixels) -> tuple[Pixels, float]:
         The contrast, (rows, columns), about 0 where there is paper, and the standard deviation of the paper's noise
         after `smooth`. A small page comes back larger, and one that was enlarged by repeating pixels smaller.
     """
-    page = without_blocks(page)
-    contrast = _along_ink_colour(page - find_paper(page))
-    return _without_shadows(_enlarge(contrast)), measure_noise(contrast)
+    page = _without_blocks(page)
+    contrast = _along_ink_colour(page - _paper(page))
+    return _without_shadows(_enlarge(contrast)), _noise(contrast)
 
 
-def without_blocks(page: Pixels) -> Pixels:
+def _without_blocks(page: Pixels) -> Pixels:
     """Undo an enlargement that repeated pixels, if there was one: blocks have edges that no ink has."""
     size = page.shape[:2]
     edges = [np.nonzero(np.any(np.diff(page, axis=axis) != 0, axis=(1 - axis, 2)))[0] + 1 for axis in (0, 1)]
@@ -44,23 +43,16 @@ def without_blocks(page: Pixels) -> Pixels:
     if block < 3:
         return page
     # From 8 to 300 pixels, blocks are 37 or 38 wide: their count is what is whole, and edges lie within a pixel of it.
-    counts = [_count_blocks(each, side, block) for each, side in zip(edges, size, strict=True)]
-    if 0 in counts:
-        return page
+    counts = [round(side / block) for side in size]
+    for each, side, n in zip(edges, size, counts, strict=True):
+        if np.abs(each - np.round(each * n / side) * side / n).max(initial=0) > 1:
+            return page
     rows, columns = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(counts, size, strict=True))
     return page[np.ix_(rows, columns)]
 
 
-def _count_blocks(edges: NDArray[np.int64], side: int, block: int) -> int:
-    """Into how many blocks, the narrowest this wide, edges at these places cut a side; 0 if they are no such blocks."""
-    for count in range(side // block, -(-side // (block + 1)) - 1, -1):
-        if count and np.abs(edges - np.round(edges * count / side) * side / count).max(initial=0) <= 1:
-            return count
-    return 0
-
-
-def find_paper(page: Pixels, at_border: bool = True) -> Pixels:
-    """The colour of the paper at each pixel: a smooth surface through what agrees with the page's border, or its most.
+def _paper(page: Pixels) -> Pixels:
+    """The colour of the paper at each pixel: a smooth surface through what agrees with the page's border.
 
     A quadratic in the coordinates, per channel, by iteratively reweighted least squares with Cauchy's weights, so that
     ink counts for little.
@@ -70,7 +62,7 @@ def find_paper(page: Pixels, at_border: bool = True) -> Pixels:
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     colours = small.reshape(-1, 3)
     basis = _quadratic(*small.shape[:2])
-    surface = np.median(border if at_border else colours, axis=0)
+    surface = np.median(border, axis=0)
     spread = 0.1
     for _ in range(8):
         distance = np.linalg.norm(colours - surface, axis=1)
@@ -120,7 +112,7 @@ def _without_shadows(contrast: Pixels) -> Pixels:
     return flat
 
 
-def measure_noise(contrast: Pixels) -> float:
+def _noise(contrast: Pixels) -> float:
     """Standard deviation of the paper's noise after `smooth`, from how far most pixels are from their neighbours."""
     roughness = np.abs(contrast - ndimage.uniform_filter(contrast, 3))
     # Of a normal variable's absolute value, 0.385 is the 30 % quantile; 0.943 of it is left without the mean of nine.

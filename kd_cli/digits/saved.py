@@ -5,7 +5,6 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,11 @@ def encode(image: NDArray[np.uint8]) -> bytes:
     return png.getvalue()
 
 
-def is_ours(file: Path | BinaryIO) -> bool:
+def is_ours(path: Path) -> bool:
     """Whether a file holds what `encode` gives."""
-    if not isinstance(file, Path):
-        file.seek(0)
-        return f"Software\0{MAKER}".encode() in file.read(200)
     try:
-        with file.open("rb") as opened:
-            return is_ours(opened)
+        with path.open("rb") as file:
+            return f"Software\0{MAKER}".encode() in file.read(200)
     except OSError:
         return False
 
