@@ -43,8 +43,11 @@ def predict_file(content: bytes, name: str, networks: dict[Role, Checkpoint]) ->
         KdError: the file is no image, or damaged, too large or, of handwriting, blank; the message calls it ``name``.
     """
     (seen,) = see(io.BytesIO(content), name, networks[Role.teacher].metadata.data)
-    several = f"Several digits: read no. {seen.digit} of {seen.digits}, with most ink. kd predict --all reads each."
-    return replace(predict_image(seen.pixels, networks), note=several if (seen.digits or 1) > 1 else "")
+    found = predict_image(seen.pixels, networks)
+    if seen.digits is None or seen.digits == 1:
+        return found
+    note = f"Several digits: read no. {seen.digit} of {seen.digits}, with most ink. kd predict --all reads each."
+    return replace(found, note=note)
 
 
 def predict_image(seen: NDArray[np.uint8], networks: dict[Role, Checkpoint]) -> Predictions:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kd_cli.commands.checkpoints import describe_model, load_network, require_models
-from kd_cli.commands.image_files import STDIN, Found, find_images, label_from_name, open_image, see
+from kd_cli.commands.image_files import STDIN, Found, Seen, find_images, label_from_name, open_image, see
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
 from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo
@@ -82,7 +82,8 @@ def predict(
     reading = _read(files, about, labels_from_name, every_digit)
     if every_digit and save_to:  # only when all are read is it known how many there are
         read = list(reading)
-        names, reading = [_name(image.file, image.error, image) for image in read], iter(read)
+        names = [_name(each.file, each.error, each.digit if (each.digits or 1) > 1 else None) for each in read]
+        reading = iter(read)
     else:
         names = [_name(file, error) for file, error in files]
     reading = _save(reading, saved.choose_places(names, save_to, inputs, force)) if save_to else reading
@@ -214,27 +215,26 @@ def _read(
 ) -> Iterator[ImagePrediction]:
     """What the networks will see of each file, or why it cannot be read; the predictions are still missing."""
     for file, error in tqdm(files, unit="image", disable=None if len(files) > 1 else True, leave=False):
-        label = label_from_name(file, data) if labels_from_name else None
-        image = ImagePrediction(file, error, label, None, None, None, None, None)
-        if error is None:
-            try:
+        found: list[Seen] = []
+        try:
+            if error is None:
                 found = see(*open_image(file), data, every_digit)
-            except KdError as reason:
-                yield replace(image, error=str(reason))
-            else:
-                image = replace(image, label=label if len(found) == 1 else None)
-                for each in found:
-                    yield replace(image, seen=each.pixels, digits=each.digits, digit=each.digit, box=each.box)
-        else:
+        except KdError as reason:
+            error = str(reason)
+        label = label_from_name(file, data) if labels_from_name and len(found) <= 1 else None
+        image = ImagePrediction(file, error, label, None, None, None, None, None)
+        if not found:
             yield image
+        for each in found:
+            yield replace(image, seen=each.pixels, digits=each.digits, digit=each.digit, box=each.box)
 
 
-def _name(file: str, error: str | None, image: ImagePrediction | None = None) -> str | None:
+def _name(file: str, error: str | None, digit: int | None = None) -> str | None:
     """What the file is called that holds what the networks saw, without its ending; None where they saw nothing."""
     if error:
         return None
     stem = "stdin" if file == STDIN else Path(file).stem
-    return f"{stem}-{image.digit}" if image and image.digits and image.digits > 1 else stem
+    return stem if digit is None else f"{stem}-{digit}"
 
 
 def _save(images: Iterable[ImagePrediction], places: Sequence[Path | None]) -> Iterator[ImagePrediction]:

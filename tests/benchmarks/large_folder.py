@@ -3,7 +3,7 @@
     python -m tests.benchmarks.large_folder FOLDER [--times 20] [--arch mlp-64] [--epochs 20]
 
 FOLDER is ``train/CLASS/*`` with ``test/CLASS/*``. The large folder holds every training image so many times under other
-names. Both see as many images: the small one for so many epochs, the large one for as many fewer. The small the
+names. Both see as many images: the small one for so many epochs, the large one for as many fewer. The smaller the
 network, the more its speed depends on how fast images are found, so the default is a hard case. Anonymous memory is
 what cannot be given back to the file that it was mapped from.
 """
@@ -30,9 +30,8 @@ def repeat(folder: Path, place: Path, times: int) -> None:
             target.with_stem(f"{file.stem}-{number}").symlink_to(original)
 
 
-def anonymous(process: int | str) -> int:
-    """Bytes of a process's own memory."""
-    status = Path(f"/proc/{process}/status").read_text()
+def anonymous(status: str) -> int:
+    """Bytes of a process's own memory, from the text of its ``/proc/PID/status``."""
     return int(status.split("RssAnon:")[1].split()[0]) * 1024
 
 
@@ -40,7 +39,7 @@ def after_import() -> int:
     """Bytes that importing what a training command imports takes."""
     program = "import kd_cli.api, pathlib; print(pathlib.Path('/proc/self/status').read_text())"
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
-    return int(done.stdout.split("RssAnon:")[1].split()[0]) * 1024
+    return anonymous(done.stdout)
 
 
 def train(folder: Path, data: Path, arch: str, epochs: int) -> tuple[float, int]:
@@ -56,7 +55,7 @@ def train(folder: Path, data: Path, arch: str, epochs: int) -> tuple[float, int]
             nonlocal most
             while not ended.wait(0.05):
                 try:
-                    most = max(most, anonymous(run.pid))
+                    most = max(most, anonymous(Path(f"/proc/{run.pid}/status").read_text()))
                 except (OSError, IndexError):  # it ended just now
                     return
 

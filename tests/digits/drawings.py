@@ -1,7 +1,4 @@
-"""Image files that no data set has: 1s with a flag and a foot, and what is no digit at all.
-
-A file depends on nothing but its seed and, where there is one, its kind.
-"""
+"""Image files that show no digit. A file depends on nothing but its kind and its seed."""
 
 import string
 from collections.abc import Callable, Sequence
@@ -20,23 +17,6 @@ Points = NDArray[np.float64]
 
 LETTERS = sorted(set(string.ascii_letters) - set("OoDQCcUuVvIiLlJjtTZzEFhYySsGbBgqPp"))
 """Letters that nobody reads as a digit."""
-
-
-def european_one(seed: int) -> bytes:
-    """A 1 as it is written in most of Europe: a stem, a flag that may be long, and now and then a foot."""
-    random = np.random.default_rng([seed, 1])
-    height, slant = random.uniform(0.5, 0.85), random.uniform(-0.1, 0.3)
-    bottom = np.array([0.5 - slant * height / 2, 0.5 + height / 2])
-    top = np.array([0.5 + slant * height / 2, 0.5 - height / 2])
-    length, angle = random.uniform(0.25, 0.65) * height, np.radians(random.uniform(25, 60))
-    tip = top + length * np.array([-np.sin(angle), np.cos(angle)])
-    bend = (tip + top) / 2 + random.uniform(-0.05, 0.05, 2)
-    strokes = [_curve(np.array([tip, bend, top])), np.array([top, bottom])]
-    if random.random() < 0.4:
-        left, right = random.uniform(0.1, 0.25, 2)
-        tilt = random.uniform(-0.03, 0.03)
-        strokes.append(bottom + np.array([[-left, tilt], [right, -tilt]]))
-    return _draw(strokes, random)
 
 
 def draw(kind: str, seed: int) -> bytes:
