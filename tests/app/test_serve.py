@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -219,12 +220,19 @@ threading.Thread(target=begin).start()
 with open({str(tmp_path / "log")!r}, "w") as sys.stderr:
     sys.exit(main(["app", "--no-browser", "--port", "{free_port()}", "--data-dir", {str(tmp_path)!r}]))
 """
-    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        worker = int(server.stdout.readline())
-        wait_until(lambda: "the page is at" in (tmp_path / "log").read_text())
-        assert list(scratch.glob("kd-app-*"))
-        server.send_signal(signal.Signals[signal_name])
-        assert server.wait(20) == 130
+    number = signal.Signals[signal_name]
+    # Under nohup these tests ignore SIGHUP, and so would the server, as it should there.
+    heard = partial(signal.signal, number, signal.SIG_DFL)
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, preexec_fn=heard) as server:
+        try:
+            assert server.stdout is not None
+            worker = int(server.stdout.readline())
+            wait_until(lambda: "the page is at" in (tmp_path / "log").read_text())
+            assert list(scratch.glob("kd-app-*"))
+            server.send_signal(number)
+            assert server.wait(20) == 130
+        finally:
+            server.kill()  # else a failure would wait for it for ever
     wait_until(lambda: not is_alive(worker))
     assert list(scratch.glob("kd-app-*")) == []
