@@ -34,6 +34,13 @@ def test_archives_become_the_tensors_that_were_packed(raw: Path, scratch: Path, 
         assert torch.equal(tensors[f"{name}.labels"], split.labels.to(torch.uint8))
 
 
+def test_archives_that_are_there_may_take_a_slow_machine_any_time(
+    raw: Path, scratch: Path, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PATIENCE", -1)
+    assert len(fetch("MNIST", raw, scratch)["test.images"]) == 20
+
+
 def test_missing_archives_are_downloaded_and_kept(
     tmp_path: Path, scratch: Path, small_mnist: dict[str, bytes], mirror: Mirror
 ) -> None:
