@@ -1,5 +1,6 @@
 """Tasks carried out side by side, through the interface of `concurrent.futures`."""
 
+import logging
 import os
 import signal
 import threading
@@ -104,6 +105,7 @@ def _start_worker(parent: int) -> None:
     """Prepare a fresh worker."""
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked for the tasks
+    logging.getLogger("kd_cli").setLevel(logging.ERROR)  # that process has given the notices about the job
     tqdm.set_lock(threading.RLock())  # else a lock between processes, which is missed at the end
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

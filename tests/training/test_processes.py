@@ -72,6 +72,11 @@ def test_several_workers_are_other_processes() -> None:
     assert os.getpid() not in {process for _, process in outcomes}
 
 
+def test_workers_do_not_repeat_notices(capfd: pytest.CaptureFixture[str]) -> None:
+    assert sorted(dict(carry_out(range(2), tasks.give_notice, 2, make_executor=local_executor))) == [0, 1]
+    assert "notice" not in capfd.readouterr().err
+
+
 def test_outcome_is_handed_over_before_the_next_task_is_done_in_this_process() -> None:
     done: list[int] = []
     outcomes = carry_out(range(3), done.append, 1)
