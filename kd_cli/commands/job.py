@@ -1,5 +1,6 @@
 """A training job: everything that one run needs, checked and on the device that computes. `resolve` makes it."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,14 +32,13 @@ from kd_cli.networks.checkpoint import (
 )
 from kd_cli.networks.classifier import Classifier, build_classifier
 from kd_cli.networks.initial import InitialWeights
-from kd_cli.networks.spec import Spec
-from kd_cli.networks.zoo import source_digest
+from kd_cli.networks.spec import Spec, parse_spec
+from kd_cli.networks.zoo import library_versions, source_digest
 from kd_cli.training import device
 from kd_cli.training.loop import Training
 from kd_cli.version import __version__
 
 VERSIONS = {"kd": __version__, "torch": torch.__version__}
-"""What else decides the bits of what is computed."""
 
 STEP_PASSES = 3
 """A training step takes about as many forward passes: one, and twice as much for the gradients."""
@@ -123,7 +123,8 @@ class Job:
         """The teachers' outputs for the training images; ``quiet`` without a progress bar."""
         classifiers = [teacher.classifier for teacher in self.teachers]
         identity = describe_teachers([teacher.digest for teacher in self.teachers], classifiers)
-        identity |= {"device": self.dataset.device.type, "versions": VERSIONS}
+        architectures = [teacher.metadata.architecture for teacher in self.teachers]
+        identity |= {"device": self.dataset.device.type, "versions": _versions(architectures)}
         cache = OutputCache(self.cache_dir, identity)
         return TeacherOutputs(
             classifiers, self.choose_images(), self.training.augment, self.teacher_views, cache, quiet
@@ -166,6 +167,7 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """All that decides what the run computes; equal identities, equal weights."""
+        architectures = [str(self.architecture), *(teacher.metadata.architecture for teacher in self.teachers)]
         return {
             "role": self.role,
             "architecture": str(self.architecture),
@@ -181,8 +183,14 @@ class Job:
             "init": self.initial and self.initial.digest,
             "source": self.source,
             "device": self.dataset.device.type,
-            "versions": VERSIONS,
+            "versions": _versions(architectures),
         }
+
+
+def _versions(architectures: Iterable[str]) -> dict[str, str]:
+    """What else decides the bits of what is computed; of networks that are not ours, the libraries' code, too."""
+    ours = all(parse_spec(architecture).is_reference for architecture in architectures)
+    return VERSIONS if ours else VERSIONS | library_versions()
 
 
 def heading(dataset: Dataset, threads: int | None = None) -> Result:

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1]
 
 COMPUTING = (
     *("config.py", "data", "networks", "training", "distillation", "evaluation"),
-    *("commands/job.py", "commands/checkpoints.py", "commands/runs.py"),
+    *("commands/job.py", "commands/resolve.py", "commands/checkpoints.py", "commands/grid.py", "commands/runs.py"),
 )
 """The parts of the program whose code decides what a run comes to."""
 

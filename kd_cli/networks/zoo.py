@@ -7,7 +7,8 @@ import inspect
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from kd_cli.config import ConfigError, suggest
 from kd_cli.networks.spec import Spec
+
+LIBRARIES = ("torchvision", "timm")
 
 TRIAL_IMAGES = 2
 """How many images a network is tried with: batch normalisation takes no less while training."""
@@ -69,6 +72,15 @@ def source_digest(source: str) -> str:
     """SHA-256 of the file of a user's module that was imported before, or of a user's file."""
     file = source if source.endswith(".py") else getattr(sys.modules.get(source), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes() if file else b"").hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries whose networks are used, as far as they are installed."""
+    versions = {}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def one_line(error: BaseException) -> str:

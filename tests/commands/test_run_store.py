@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,18 @@ def test_another_version_finds_nothing(monkeypatch: pytest.MonkeyPatch, store: R
     assert store.find(kept) is None
 
 
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_another_version_of_a_library_finds_no_run_of_a_network_that_is_not_ours(
+    monkeypatch: pytest.MonkeyPatch, store: RunStore, kept: Run, library: str
+) -> None:
+    foreign = replace(kept, cell=Cell(parse_spec("tests.networks.users:Small"), MethodConfig()))
+    store.keep(foreign, MEASURES)
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99.0" if name == library else version(name))
+    assert store.find(foreign) is None
+    assert store.find(kept) == MEASURES  # what no library has a part in
+
+
 def test_an_edited_source_finds_nothing(monkeypatch: pytest.MonkeyPatch, store: RunStore, kept: Run) -> None:
     monkeypatch.setattr(run_store, "source_digest", lambda: "edited")
     assert store.find(kept) is None
@@ -186,6 +199,7 @@ class TestTheSourceDigest:
         [
             *("config.py", "distillation/losses.py", "training/loop.py", "data/batches.py", "networks/reference.py"),
             *("evaluation/quality.py", "commands/runs.py", "commands/job.py", "distillation/new.py"),
+            *("commands/resolve.py", "commands/grid.py"),
         ],
     )
     def test_changes_with_code_that_computes_a_run(self, copy: Path, room: str) -> None:
