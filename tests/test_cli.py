@@ -88,6 +88,7 @@ def check_training(result: dict[str, Any], epochs: int) -> None:
     """The documented keys of training, by what their values mean."""
     assert (result["dataset"], result["device"], result["seed"], result["epochs"]) == ("digits", "cpu", 7, epochs)
     assert Path(result["checkpoint"]).is_file()
+    assert {type(each["error_count"]) for each in [result, *result["history"]]} == {int}
     assert result["accuracy"] == pytest.approx(1 - result["error_count"] / result["test_images"])
     assert [epoch["epoch"] for epoch in result["history"]] == list(range(1, epochs + 1))
     for epoch in result["history"]:
@@ -116,6 +117,7 @@ class TestJson:
     def test_of_an_ensemble(self, kd: CommandLine) -> None:
         result = read_json(kd("train-teacher", *DIGITS, "--seed", "7", "--arch", "mlp-8", "--ensemble", "2", "--json"))
         assert (result["ensemble"], len(result["members"])) == (2, 2)
+        assert {type(each["error_count"]) for each in [result, *result["history"], *result["members"]]} == {int}
         assert result["accuracy"] == pytest.approx(1 - result["error_count"] / result["test_images"])
         assert len(result["history"]) == result["epochs"] == 1
         for member in result["members"]:
@@ -131,6 +133,7 @@ class TestJson:
             assert (model["architecture"], model["parameters"]) in (("cnn-32", 67_786), ("mlp-128", 101_770))
             total = sum(map(sum, model["confusion"]))
             assert total == result["test_images"] == 500
+            assert type(model["error_count"]) is int
             assert model["error_count"] == total - sum(model["confusion"][i][i] for i in range(10))
             assert model["accuracy"] == pytest.approx(1 - model["error_count"] / total)
             for i, row in enumerate(model["confusion"]):
@@ -163,6 +166,7 @@ class TestJson:
         baseline = [run["accuracy"] for run in result["cells"][0]["runs"]]
         for cell in result["cells"]:
             accuracies = [run["accuracy"] for run in cell["runs"]]
+            assert {type(run["error_count"]) for run in cell["runs"]} == {int}
             assert cell["student"] == "mlp-8"
             assert cell["mean"]["accuracy"] == pytest.approx(np.mean(accuracies))
             assert cell["std"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))

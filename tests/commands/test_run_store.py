@@ -160,6 +160,16 @@ def test_an_edited_source_finds_nothing(monkeypatch: pytest.MonkeyPatch, store: 
     assert store.find(kept) is None
 
 
+@pytest.mark.parametrize(("key", "number"), [("error_count", 50), ("seed", 3)])
+def test_a_count_that_is_no_whole_number_is_not_believed(store: RunStore, kept: Run, key: str, number: int) -> None:
+    (path,) = store.folder.rglob("*.json")
+    record = json.loads(path.read_text())
+    assert record["measures"][key] == number
+    record["measures"][key] = float(number)
+    path.write_text(json.dumps(record))
+    assert store.find(kept) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", b"[]", b"{}", b'{"identity": {}, "measures": {}}', b"\xff\xfe"])
 def test_a_file_that_holds_no_run_is_as_good_as_none(store: RunStore, kept: Run, content: bytes) -> None:
     (path,) = store.folder.rglob("*.json")
