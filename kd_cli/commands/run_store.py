@@ -89,7 +89,7 @@ def _check(measures: RunMeasures, run: Run, test_images: int) -> RunMeasures:
         raise ValueError("accuracy, agreement or ECE is not between 0 and 1")
     if not all(0 <= value < math.inf for value in (measures.nll, measures.train_seconds)):
         raise ValueError("NLL or seconds are not finite")
-    if not type(measures.seed) is type(measures.error_count) is int:  # what JSON has as 50.0 would stay one
+    if {type(measures.seed), type(measures.error_count)} != {int}:  # what JSON has as 50.0 would stay one
         raise TypeError("seed or errors are no whole numbers")
     if measures.seed != run.seed or measures.error_count != round((1 - measures.accuracy) * test_images):
         raise ValueError("seed or errors do not fit")

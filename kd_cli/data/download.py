@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kd_cli.config import KdError
+from kd_cli.files import require_regular
 
 PATIENCE = 10.0
 """Seconds without a new byte after which a download is given up."""
@@ -107,7 +108,8 @@ def fetch(
 
     Raises:
         NoNetworkError: an archive is missing, and no mirror delivers it.
-        KdError: an archive is damaged and no mirror delivers a sound one; or it cannot be unpacked; names the reason.
+        KdError: an archive is a pipe or a device; or it is damaged and no mirror delivers a sound one; or it cannot be
+            unpacked; names the reason.
     """
     try:
         family = _part_of_emnist(part) if part else FAMILIES.get(name, MNIST)
@@ -136,6 +138,7 @@ def _fetch(name: str, archives: Path, scratch: Path, mirrors: list[str] | None, 
     damaged: list[str] = []
     expected = list(family.archives(dataset_class))
     for archive, md5 in expected:
+        require_regular(archives / archive)
         if (archives / archive).exists():
             (sound if check_integrity(archives / archive, md5) else damaged).append(archive)
     for archive in sound:

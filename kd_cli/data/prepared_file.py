@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.moments import Moments
-from kd_cli.files import open_atomically
+from kd_cli.files import open_atomically, require_regular
 
 FORMAT = "3"
 
@@ -92,7 +92,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
     Raises:
         NotPreparedError: it is none.
+        KdError: it is a pipe or a device.
     """
+    require_regular(path)
     try:
         with open(path, "rb") as file:
             return _read_header(file.read(8), file)[1]
@@ -110,7 +112,9 @@ def read(path: Path, key: str, train: bool = True) -> Dataset:
 
     Raises:
         NotPreparedError: it is missing, stale, foreign or damaged.
+        KdError: it is a pipe or a device.
     """
+    require_regular(path)
     try:
         with open(path, "rb") as file:
             header, metadata, start = _read_header(file.read(8), file)

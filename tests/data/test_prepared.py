@@ -1,6 +1,7 @@
 """Data sets by name: prepared once, loaded again in milliseconds, and never from a damaged copy."""
 
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from kd_cli.data.dataset import Dataset, Split
 from kd_cli.data.prepared import load, require_known
 from tests.conftest import make_dataset
 from tests.data.conftest import TEST_IMAGES
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a pipe in the file system")
 
 
 @pytest.fixture
@@ -123,6 +126,23 @@ def test_damaged_prepared_copy_is_made_again(prepared: Path, damage: str) -> Non
         prepared.write_bytes(damaged[damage])
     assert_same(load(DataConfig("mnist", data_dir)).train, expected.train)
     assert_same(load(DataConfig("mnist", data_dir)).train, expected.train)
+
+
+@posix
+def test_pipe_in_place_of_the_prepared_copy_is_named_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()
+    os.mkfifo(tmp_path / "digits" / "prepared.safetensors")
+    with pytest.raises(KdError, match=r"prepared\.safetensors: it is not a regular file"):
+        load(DataConfig("digits", tmp_path))
+    assert (tmp_path / "digits" / "prepared.safetensors").is_fifo()
+
+
+@posix
+def test_pipe_in_place_of_an_archive_is_named(tmp_path: Path, raw: Path, no_network: None) -> None:
+    (raw / TEST_IMAGES).unlink()
+    os.mkfifo(raw / TEST_IMAGES)
+    with pytest.raises(KdError, match=rf"{TEST_IMAGES}: it is not a regular file"):
+        load(DataConfig("auto", tmp_path))
 
 
 def test_prepared_copy_of_version_0_1_is_made_again(tmp_path: Path, raw: Path) -> None:

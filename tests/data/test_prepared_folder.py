@@ -213,6 +213,17 @@ def test_damaged_prepared_file_is_made_again(folder: Path, damage: str) -> None:
     assert contents(load(config(folder)).test) == contents(load(config(folder)).test)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a pipe in the file system")
+def test_pipe_among_the_prepared_files_is_named(folder: Path) -> None:
+    info = load(config(folder)).info
+    (file,) = prepared_files(folder)
+    file.unlink()
+    os.mkfifo(file)
+    for dataset in (str(folder), info.name):
+        with pytest.raises(KdError, match=rf"{file.name}: it is not a regular file"):
+            load(DataConfig(dataset, folder.parent / "data"))
+
+
 def test_labels_of_a_file_too_large_to_check_whole_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared_file, "ALWAYS_CHECKED", 1000)
     expected = load(config(folder))
