@@ -489,6 +489,16 @@ class TestComparing:
         for word in ("digits", "cpu (1 thread)", "teacher.safetensors", "labels", "kd"):
             assert word in stdout
 
+    def test_a_csv_file_replaces_no_file_of_the_users_but_by_force(self, kd: CommandLine) -> None:
+        Path("mine.csv").write_text("dataset,notes\n")
+        code, stdout, stderr = kd("compare", *DIGITS, *SMALL, "--csv", "mine.csv")
+        assert (code, stdout, stderr.count("\n")) == (1, "", 1)
+        assert "mine.csv: it is a file that kd did not write" in stderr
+        assert Path("mine.csv").read_text() == "dataset,notes\n"
+        for options in (["--force"], []):  # the second time it is our own
+            assert kd("compare", *DIGITS, *SMALL, "--csv", "mine.csv", *options)[0] == 0
+            assert len(Path("mine.csv").read_text().splitlines()) == 1 + 4
+
     def test_a_broken_run_is_named_after_the_table_of_the_others(
         self, kd: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
