@@ -55,7 +55,8 @@ def serve(page: PageConfig, data: DataConfig) -> None:
 
     Raises:
         ConfigError: there is no such data set.
-        KdError: Streamlit is missing or too old, or the address cannot be listened on.
+        KdError: Streamlit is missing or too old, the address cannot be listened on, or the folder that was named for
+            networks has none of the data set.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise KdError(f"the page needs Streamlit: {INSTALL}")
@@ -68,11 +69,12 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     from kd_cli.app import pages, process, settings  # noqa: F401  better now than while the first visitor waits
     from kd_cli.app.gate import Gate
     from kd_cli.app.uploads import count_bytes
+    from kd_cli.commands.checkpoints import require_models
     from kd_cli.commands.predict import name_data
 
     if not hasattr(getattr(streamlit, "App", None), "run"):
         raise KdError(f"the page needs a newer Streamlit than {streamlit.__version__}: {INSTALL}")
-    name_data(data.dataset, page.models_dir)
+    require_models(page, name_data(data.dataset, page.models_dir))
     settings.data = data
     settings.run = replace(settings.run, models_dir=page.models_dir.absolute())
     torch.set_num_threads(1)  # a visitor's image is too little work to share, and visitors run side by side anyway

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 from tqdm import tqdm
 
+from kd_cli.commands.checkpoints import require_models
 from kd_cli.commands.grid import Cell, ComparisonConfig, make_grid
 from kd_cli.commands.job import Job, StudentConfig, heading
 from kd_cli.commands.resolve import resolve_student, with_student
@@ -53,6 +54,8 @@ def compare(
     """
     common = StudentConfig(comparison.students[0], FROM_LABELS, teachers, labels, data, training, run)
     job = resolve_student(common)
+    if not teachers.teachers:
+        require_models(run, job.dataset.info.name)
     grid = make_grid(
         comparison, lambda cell: with_student(job, cell.student, cell.method, training.seed).require_layers()
     )

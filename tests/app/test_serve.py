@@ -10,6 +10,7 @@ import urllib.request
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -61,6 +62,15 @@ def test_an_unknown_data_set_is_a_usage_error(kd: CommandLine) -> None:
     assert "mnits" in stderr
 
 
+def test_a_slip_in_models_dir_does_not_show_the_weights_that_ship(
+    kd: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamlit.App.run", Mock())  # else a server that starts would never end
+    code, stdout, stderr = kd("app", "--no-browser", "--dataset", "digits", "--models-dir", "modles")
+    assert (code, stdout, stderr.count("\n")) == (1, "", 1)
+    assert "no teacher or student for digits in modles" in stderr
+
+
 @dataclass(frozen=True)
 class Observed:
     """How a server met what came to it, and how it ended."""
@@ -76,14 +86,14 @@ class Observed:
 
 
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+def observed(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
     """A server that was started where Streamlit is configured to be open to everybody."""
     if os.name != "posix":
         pytest.skip("ends the server with a Unix signal")
     folder = tmp_path_factory.mktemp("server")
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "config.toml").write_text(HOSTILE)
-    with browser.serve(folder, folder, folder) as (address, server):
+    with browser.serve(folder, shipped, folder) as (address, server):
         other_address = _answers("127.0.0.2", int(address.rsplit(":", 1)[1]))
         forged_upload = _upload_without_token(address)
         other_sites = _ask(f"{address}/_stcore/health", Origin="http://elsewhere.example")

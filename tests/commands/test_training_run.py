@@ -231,7 +231,7 @@ class TestCheckpointsOfOthers:
         assert kd(*TEACHER, "--resume")[0] == 1
 
 
-@pytest.mark.parametrize("command", ["evaluate", "benchmark", "predict"])
+@pytest.mark.parametrize("command", ["evaluate", "benchmark", "predict", "compare"])
 def test_a_slip_in_models_dir_does_not_measure_the_weights_that_ship(kd: CommandLine, command: str) -> None:
     files = ["x.png"] if command == "predict" else []
     code, stdout, stderr = kd(command, *files, "-d", "digits", "--models-dir", "modles")
