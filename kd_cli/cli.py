@@ -100,7 +100,10 @@ def train_teacher(
         _require_apart(shown.plot, *(member_path(output.output, n) for n in range(1, network.ensemble + 1)))
     plots.require_ready(shown.plot, shown.force)
     keep_freed_memory()
-    result = train_teacher(network.arch, data, training, run, output, network.ensemble, shown.force, network.init)
+    reports = _given(shown.plot)
+    result = train_teacher(
+        network.arch, data, training, run, output, network.ensemble, shown.force, network.init, reports
+    )
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)
 
@@ -129,10 +132,10 @@ def distill(
     from kd_cli.training.memory import keep_freed_memory
 
     _require_apart(shown.plot, output.output)
-    plots.require_ready(shown.plot, shown.force, teachers.teachers)
+    plots.require_ready(shown.plot, shown.force)
     keep_freed_memory()
     config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init)
-    result = distill(config, output, shown.force)
+    result = distill(config, output, shown.force, reports=_given(shown.plot))
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)
 
@@ -160,11 +163,11 @@ def compare(
     from kd_cli.training.memory import keep_freed_memory
 
     _require_apart(shown.plot, table.csv)
-    plots.require_ready(shown.plot, shown.force, teachers.teachers)
+    plots.require_ready(shown.plot, shown.force)
     if table.csv:
-        require_output(table.csv, is_our_csv, teachers.teachers, shown.force)
+        require_output(table.csv, is_our_csv, force=shown.force)
     keep_freed_memory()
-    result = compare(comparison, teachers, labels, data, training, run)
+    result = compare(comparison, teachers, labels, data, training, run, reports=_given(table.csv, shown.plot))
     _show(result, print_comparison, shown.json)
     if table.csv:
         write_csv(result, table.csv)
@@ -189,8 +192,8 @@ def evaluate(
     from kd_cli.report import plots
     from kd_cli.report.evaluation import draw_evaluation, print_evaluation
 
-    plots.require_ready(shown.plot, shown.force, checkpoints or ())
-    result = evaluate(checkpoints or (), data, run)
+    plots.require_ready(shown.plot, shown.force)
+    result = evaluate(checkpoints or (), data, run, _given(shown.plot))
     _show(result, partial(print_evaluation, details=table.details, confusion=table.confusion), shown.json)
     plots.save(shown.plot, draw_evaluation, result)
 
@@ -203,8 +206,8 @@ def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints
     from kd_cli.report import plots
     from kd_cli.report.benchmark import draw_benchmark, print_benchmark
 
-    plots.require_ready(shown.plot, shown.force, checkpoints or ())
-    result = benchmark(checkpoints or (), data, run)
+    plots.require_ready(shown.plot, shown.force)
+    result = benchmark(checkpoints or (), data, run, _given(shown.plot))
     _show(result, print_benchmark, shown.json)
     plots.save(shown.plot, draw_benchmark, result)
 
@@ -231,7 +234,7 @@ def predict(
 
     csv = None if config.csv == STDOUT else config.csv
     if csv:
-        require_output(csv, predictions.is_our_csv, map(Path, files), config.force)
+        require_output(csv, predictions.is_our_csv, force=config.force)
     result = predict(
         config.dataset,
         run,
@@ -244,14 +247,13 @@ def predict(
         config.force,
         keep_seen=config.show,
         every_digit=config.all,
+        reports=_given(csv),
     )
     if config.csv == STDOUT:
         predictions.print_csv(result)
     else:
         _show(result, predictions.print_predictions, config.json)
     if csv:
-        read = [Path(image.file) for image in result.images] + [Path(model.checkpoint) for model in result.models]
-        require_output(csv, predictions.is_our_csv, read, config.force)
         predictions.write_csv(result, csv)
     if config.show:
         predictions.print_images(result)
@@ -406,6 +408,10 @@ def _command_of(arguments: list[str]) -> str:
     known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
     known |= {group.name for group in app.registered_groups}
     return f"kd {arguments[0]}" if arguments and arguments[0] in known else "kd"
+
+
+def _given(*files: Path | None) -> list[Path]:
+    return [file for file in files if file]
 
 
 def _require_apart(plot: Path | None, *others: Path | None) -> None:

@@ -85,13 +85,38 @@ def require_output(
         KdError: it cannot be written, is an input by whatever path, or is a file that this program did not write.
     """
     require_writable(path)
-    if not os.path.exists(path):
-        return
-    for other in inputs:
-        if os.path.exists(other) and path.samefile(other):
-            raise KdError(f"cannot write {path}: the command reads it; choose another place")
-    if not force and not is_ours(path):
+    require_no_input([path], inputs)
+    if os.path.exists(path) and not force and not is_ours(path):
         raise KdError(f"cannot write {path}: it is a file that kd did not write; choose another place, or use --force")
+
+
+def require_no_input(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write in the place of a file that the command reads.
+
+    Args:
+        outputs: files to write.
+        inputs: files that are read; nobody looks for them unless one of the outputs is there already.
+
+    Raises:
+        KdError: an output is an input, by whatever path.
+    """
+    there = {identify(path): path for path in outputs if os.path.exists(path)}
+    if not there:
+        return
+    for path in inputs:
+        with contextlib.suppress(OSError):  # what is not there cannot be lost
+            if (output := there.get(identify(path))) is not None:
+                raise KdError(f"cannot write {output}: the command reads it; choose another place")
+
+
+def identify(path: str | Path) -> tuple[int, int]:
+    """Equal for all paths of one file or folder, however they are written.
+
+    Raises:
+        OSError: there is none.
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def require_regular(path: Path) -> None:

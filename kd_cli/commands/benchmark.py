@@ -7,24 +7,32 @@ from pathlib import Path
 import torch
 
 from kd_cli.commands.checkpoints import describe_model, open_for_testing
+from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.job import heading
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
 from kd_cli.config import LATENCY_THREADS, DataConfig, Role, RunConfig
 from kd_cli.evaluation.cost import measure_costs
 from kd_cli.evaluation.quality import measure_accuracy
+from kd_cli.files import require_no_input
 from kd_cli.networks.classifier import compute_logits
 
 
 def benchmark(
-    paths: Sequence[Path] = (), data: DataConfig = DataConfig(), run: RunConfig = RunConfig()
+    paths: Sequence[Path] = (),
+    data: DataConfig = DataConfig(),
+    run: RunConfig = RunConfig(),
+    reports: Sequence[Path] = (),
 ) -> BenchmarkResult:
     """Measure the cost, and the accuracy, of the given checkpoints, or of the data set's teacher and student.
+
+    Nothing is measured if one of ``reports``, files that the result will be written to, is a file that is read.
 
     Raises:
         KdError: something is not there, or does not fit together.
     """
     load_average = _read_load()  # before this command adds to it
     dataset, checkpoints = open_for_testing(data, run, paths)
+    require_no_input(reports, inputs_of([each.path for each in checkpoints], dataset))
     test = dataset.test
     costs = measure_costs([each.classifier for each in checkpoints], test)
     models = [

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -28,7 +29,7 @@ from kd_cli.config import (
 from kd_cli.data.dataset import DataInfo
 from kd_cli.distillation.methods import FROM_LABELS
 from kd_cli.evaluation import statistics
-from kd_cli.files import require_writable
+from kd_cli.files import require_no_input, require_writable
 from kd_cli.networks.classifier import build_classifier, count_parameters
 from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out, local_executor
 
@@ -45,8 +46,11 @@ def compare(
     training: TrainingConfig = TrainingConfig(),
     run: DeviceConfig = DeviceConfig(),
     make_executor: MakeExecutor = local_executor,
+    reports: Sequence[Path] = (),
 ) -> ComparisonResult:
     """Carry out the whole grid, but for runs that are done already, and compare each cell with its baseline.
+
+    Nothing is carried out if one of ``reports``, files that the result will be written to, is a file that is read.
 
     Raises:
         RunStoppedError: the user stopped it; says what is kept.
@@ -59,6 +63,7 @@ def compare(
     grid = make_grid(
         comparison, lambda cell: with_student(job, cell.student, cell.method, training.seed).require_layers()
     )
+    require_no_input(reports, job.inputs())
     # Data set and device are decided here, so that every worker takes the same ones.
     common = replace(
         common,

@@ -1,12 +1,14 @@
 """``kd distill``: train a student with a method, from one or several teachers."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.resolve import resolve_student
 from kd_cli.commands.results import TrainingResult
 from kd_cli.commands.training_run import run_job
 from kd_cli.config import OutputConfig
+from kd_cli.files import require_no_input
 from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.training.loop import Callback
 
@@ -16,6 +18,7 @@ def distill(
     output: OutputConfig = OutputConfig(),
     force: bool = False,
     callbacks: Sequence[Callback] = (),
+    reports: Sequence[Path] = (),
 ) -> TrainingResult:
     """Train a student and save it.
 
@@ -24,11 +27,13 @@ def distill(
         output: where to save it, and whether to go on from an earlier run.
         force: whether to replace a file of somebody else's, and to save a network that learnt nothing.
         callbacks: in place of a progress bar.
+        reports: files that the result will be written to; none of them may be one that is read.
 
     Raises:
         KdError: something is not there, does not fit, or cannot be written; or the run diverged or was stopped.
     """
     job = resolve_student(config, needs_teacher=False)
+    require_no_input(reports, job.inputs())
     path = output.output or checkpoint_path(config.run.models_dir, job.dataset.info.name, job.role)
     finished = run_job(job, path, output, force, callbacks)
     finished.state.remove()

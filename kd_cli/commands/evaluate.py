@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kd_cli.commands.checkpoints import describe_model, open_for_testing
+from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.job import heading
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import DataConfig, Role, RunConfig
 from kd_cli.evaluation.quality import expected_calibration_error, find_disagreements, measure_quality
+from kd_cli.files import require_no_input
 from kd_cli.networks.classifier import compute_logits, count_parameters
 
 DISAGREEMENTS = 10
@@ -15,14 +17,20 @@ DISAGREEMENTS = 10
 
 
 def evaluate(
-    paths: Sequence[Path] = (), data: DataConfig = DataConfig(), run: RunConfig = RunConfig()
+    paths: Sequence[Path] = (),
+    data: DataConfig = DataConfig(),
+    run: RunConfig = RunConfig(),
+    reports: Sequence[Path] = (),
 ) -> EvaluationResult:
     """Measure the quality of the given checkpoints, or of the data set's teacher and student.
+
+    Nothing is measured if one of ``reports``, files that the result will be written to, is a file that is read.
 
     Raises:
         KdError: something is not there, or does not fit together.
     """
     dataset, checkpoints = open_for_testing(data, run, paths)
+    require_no_input(reports, inputs_of([each.path for each in checkpoints], dataset))
     labels = dataset.test.labels
     logits = [compute_logits(each.classifier, dataset.test.images) for each in checkpoints]
     roles = [each.metadata.role for each in checkpoints]

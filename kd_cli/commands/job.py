@@ -1,6 +1,6 @@
 """A training job: everything that one run needs, checked and on the device that computes. `resolve` makes it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.results import Result
 from kd_cli.config import (
     DEFAULT_VIEWS,
@@ -114,6 +115,11 @@ class Job:
                 locate_layers(self.method, student, self.teachers[0].classifier, pixels)
             except KdError as error:
                 raise KdError(f"{self.architecture} with {self.method.method}: {error}") from error
+
+    def inputs(self) -> Iterator[Path]:
+        """The files that the job reads: no output may replace one."""
+        weights = [self.initial.path] if self.initial else []
+        return inputs_of([*(teacher.path for teacher in self.teachers), *weights], self.dataset)
 
     def choose_images(self) -> Split:
         """The training images, with the labels that may be used."""

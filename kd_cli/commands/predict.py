@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from kd_cli.commands.checkpoints import describe_model, load_network, require_models
 from kd_cli.commands.image_files import STDIN, Found, Seen, find_images, label_from_name, open_image, see
+from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
 from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo
@@ -23,7 +24,7 @@ from kd_cli.data.folders import NAME_ENDING
 from kd_cli.data.prepared import name_of
 from kd_cli.digits import saved
 from kd_cli.digits.signs import looks_like_no_digit
-from kd_cli.files import write_atomically
+from kd_cli.files import require_no_input, write_atomically
 from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, is_plain, require_readable
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training import device
@@ -46,6 +47,7 @@ def predict(
     force: bool = False,
     keep_seen: bool = True,
     every_digit: bool = False,
+    reports: Sequence[Path] = (),
 ) -> PredictionResult:
     """Predict with a teacher and a student, or with one of them where the other is neither given nor found.
 
@@ -66,6 +68,7 @@ def predict(
         keep_seen: keep what the networks saw of all images in memory.
         every_digit: read each digit of an image that shows several. Such an image has no label, which says what one
             digit is.
+        reports: files that the result will be written to; none of them may be one that is read.
 
     Raises:
         ConfigError: there is no such data set, or it is not of digits and ``every_digit`` is given.
@@ -78,15 +81,16 @@ def predict(
     if every_digit and not about.is_digits:
         raise ConfigError(f"--all: {about.name} is no data set of digits, and its images are read as a whole")
     files = list(find_images(sources))
-    inputs = [*(Path(file) for file, _ in files), *(network.path for network in networks.values())]
+    read = [*(Path(file) for file, _ in files), *(network.path for network in networks.values())]
+    require_no_input(reports, inputs_of(read))
     reading = _read(files, about, labels_from_name, every_digit)
     if every_digit and save_to:  # only when all are read is it known how many there are
-        read = list(reading)
-        names = [_name(each.file, each.error, each.digit if (each.digits or 1) > 1 else None) for each in read]
-        reading = iter(read)
+        found = list(reading)
+        names = [_name(each.file, each.error, each.digit if (each.digits or 1) > 1 else None) for each in found]
+        reading = iter(found)
     else:
         names = [_name(file, error) for file, error in files]
-    reading = _save(reading, saved.choose_places(names, save_to, inputs, force)) if save_to else reading
+    reading = _save(reading, saved.choose_places(names, save_to, inputs_of(read), force)) if save_to else reading
     images: list[ImagePrediction] = []
     while chunk := list(itertools.islice(reading, max(1, READ_AHEAD // math.prod(about.shape)))):
         images += _predict(chunk, networks, top, keep_seen)

@@ -15,6 +15,7 @@ from kd_cli.commands.training_run import FinishedRun, require_checkpoint_output,
 from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig
 from kd_cli.distillation.teacher_outputs import average_logits
 from kd_cli.evaluation.quality import measure_accuracy
+from kd_cli.files import require_no_input
 from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.networks.metadata import Membership
@@ -31,13 +32,17 @@ def train_teacher(
     ensemble: int = 1,
     force: bool = False,
     init: Path | None = None,
+    reports: Sequence[Path] = (),
 ) -> TrainingResult:
     """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
+
+    Nothing is trained if one of ``reports``, files that the result will be written to, is a file that is read.
 
     Raises:
         KdError: something is not there, does not fit, or cannot be written; or the run diverged or was stopped.
     """
     job = resolve_teacher(architecture, data, training, run, ensemble, init)
+    require_no_input(reports, job.inputs())
     path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
     if ensemble == 1:
         finished = run_job(job, path, output, force)

@@ -70,7 +70,7 @@ def run_job(
     require_checkpoint_output(job, path, force)
     state = ResumeState(path, job.identity())
     if not output.resume:  # else reading it says what is wrong
-        require_output(state.path, is_state, (), force)
+        require_output(state.path, is_state, job.inputs(), force)
     training = job.start()
     if output.resume:
         state.restore(training)
@@ -169,9 +169,8 @@ def require_checkpoint_output(job: Job, path: Path, force: bool) -> None:
     """
     if path.suffix == SUFFIX:
         raise ConfigError(f"--output {path}: {SUFFIX} files are states of interrupted runs; choose another name")
-    inputs = [teacher.path for teacher in job.teachers] + ([job.initial.path] if job.initial else [])
-    require_output(path, is_checkpoint, inputs, force)
-    require_output(_rejected_path(path), is_checkpoint, inputs, force)
+    for each in (path, _rejected_path(path)):
+        require_output(each, is_checkpoint, job.inputs(), force)
 
 
 def _rejected_path(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Data sets in memory: what they are, and their splits."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -63,12 +64,14 @@ class Dataset:
     """A data set; ``train`` is empty where only the test images were asked for.
 
     ``validation`` holds the training images that were set aside to choose by, which ``train`` lacks; None without any.
+    ``source`` is the folder of its images, or of its archives; None where a program handed it over.
     """
 
     info: DataInfo
     train: Split
     test: Split
     validation: Split | None = None
+    source: Path | None = None
 
     @property
     def device(self) -> torch.device:

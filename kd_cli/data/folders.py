@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_cli.config import KdError, some_of
+from kd_cli.files import identify
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -101,7 +102,7 @@ def _list_folder(path: Path) -> ImageFolder:
     classes = _find_classes(path, places)
     for part, place in places.items():
         parts[part] = Files([], [])
-        outside = {_identity(path), _identity(place)}
+        outside = {identify(path), identify(place)}
         for label, name in enumerate(classes):
             files = sorted(_walk(os.path.join(place, name), set(outside), others))
             if not files:
@@ -150,18 +151,18 @@ def _find_classes(path: Path, places: dict[str, Path]) -> tuple[str, ...]:
 
 def _subfolders(path: Path) -> list[str]:
     """The names of the folders, or links to folders, that may be classes; a link to the folder itself is none."""
-    itself = _identity(path)
+    itself = identify(path)
     with os.scandir(path) as entries:
         return sorted(
             entry.name
             for entry in entries
-            if entry.is_dir() and not _is_hidden(entry.name) and _identity(entry.path) != itself
+            if entry.is_dir() and not _is_hidden(entry.name) and identify(entry.path) != itself
         )
 
 
 def _walk(folder: str, entered: set[tuple[int, int]], others: dict[str, int]) -> Iterator[tuple[str, int, int]]:
     """Path, size and time of change of each image file in a folder that was not entered yet."""
-    identity = _identity(folder)
+    identity = identify(folder)
     if identity in entered:
         return
     entered.add(identity)
@@ -183,11 +184,6 @@ def _walk(folder: str, entered: set[tuple[int, int]], others: dict[str, int]) ->
                 continue
             if stat.S_ISREG(state.st_mode):  # a pipe might never end
                 yield entry.path, state.st_size, state.st_mtime_ns
-
-
-def _identity(path: str | Path) -> tuple[int, int]:
-    state = os.stat(path)
-    return state.st_dev, state.st_ino
 
 
 def _is_hidden(name: str) -> bool:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +40,26 @@ def load(config: DataConfig, train: bool = True) -> Dataset:
         if getattr(config, field) != getattr(DataConfig(), field):
             flag = field.replace("_", "-")
             raise ConfigError(f"--{flag} is for folders of images, and {config.dataset} is none: leave it out")
-    dataset = in_memory.find(config.dataset) or _load_by_name(config, train)
+    dataset = in_memory.find(config.dataset)
+    if dataset is None:
+        dataset = _load_by_name(config, train)
+        dataset = replace(dataset, source=_archives(dataset.info.name, config.data_dir))
     return _set_aside(dataset, config.validation_fraction) if train and config.validation_fraction else dataset
+
+
+def files_of(dataset: Dataset) -> Iterator[Path]:
+    """The user's files that a data set is made of: a folder's images, or archives.
+
+    Raises:
+        KdError: the folder cannot be read any more.
+    """
+    if dataset.source is None:
+        return
+    if dataset.info.name in SOURCES:
+        yield from dataset.source.rglob("*")
+    else:
+        for files in list_folder(dataset.source).parts.values():
+            yield from map(Path, files.paths)
 
 
 def require_known(config: DataConfig) -> None:
@@ -93,8 +112,7 @@ def _load_by_name(config: DataConfig, train: bool) -> Dataset:
 
 def _load(name: str, data_dir: Path, train: bool) -> Dataset:
     source = SOURCES[name]
-    folder = data_dir / source.folder
-    archives = data_dir / source.archives if source.archives else folder / "raw"
+    folder, archives = data_dir / source.folder, _archives(name, data_dir)
     prepared = folder / "prepared.safetensors"
     with contextlib.suppress(NotPreparedError):
         return read(prepared, name, train)
@@ -110,6 +128,11 @@ def _load(name: str, data_dir: Path, train: bool) -> Dataset:
     with tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True) as elsewhere:
         _write(Path(elsewhere) / prepared.name, name, tensors)
         return read(Path(elsewhere) / prepared.name, name, train)
+
+
+def _archives(name: str, data_dir: Path) -> Path:
+    source = SOURCES[name]
+    return data_dir / source.archives if source.archives else data_dir / source.folder / "raw"
 
 
 def _write(path: Path, name: str, tensors: Tensors) -> None:

@@ -61,7 +61,7 @@ def load(path: Path, config: DataConfig, train: bool = True) -> Dataset:
     except NotPreparedError:
         _prepare(folder, file, key, config)
         dataset, new = read(file, key, train), True
-    metadata = read_metadata(file)
+    dataset, metadata = replace(dataset, source=folder.path), read_metadata(file)
     count, names = json.loads(metadata["unreadable"])
     if count:
         _tell_of_unreadable(folder, count, names, config.skip_unreadable)

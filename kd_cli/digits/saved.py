@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from kd_cli.files import require_output
+from kd_cli.files import require_no_input, require_output
 
 MAKER = "kd image"
 
@@ -45,7 +44,6 @@ def choose_places(
     """
     if folder is None:
         return [None] * len(names)
-    read = {_identify(path): path for path in inputs}
     places: list[Path | None] = []
     taken: set[str] = set()
     for stem in names:
@@ -55,17 +53,9 @@ def choose_places(
         numbered = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         name = next(name for name in numbered if name.lower() not in taken)  # some file systems take A.png for a.png
         taken.add(name.lower())
-        place = folder / f"{name}.png"
-        same = read.get(_identify(place))
-        require_output(place, is_ours, [same] if same else [], force)
-        places.append(place)
+        places.append(folder / f"{name}.png")
+    chosen = [place for place in places if place]
+    require_no_input(chosen, inputs)
+    for place in chosen:
+        require_output(place, is_ours, (), force)
     return places
-
-
-def _identify(path: Path) -> object:
-    """Equal for two paths of one file, however they are written; and for a path where there is none, the path."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return path
-    return status.st_dev, status.st_ino

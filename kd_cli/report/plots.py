@@ -8,7 +8,7 @@ state and may look for a screen.
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,13 +48,12 @@ COST_LABELS = {
 Shown = TypeVar("Shown")
 
 
-def require_ready(path: Path | None, force: bool = False, inputs: Iterable[Path] = ()) -> None:
+def require_ready(path: Path | None, force: bool = False) -> None:
     """Find out before the work that its plot could not be drawn or written.
 
     Args:
         path: where it will be written, if one was asked for.
         force: replace a file that is no plot of ours.
-        inputs: files that the command reads.
 
     Raises:
         KdError: the name does not end as a plot's does, matplotlib is missing, or the file cannot be written or would
@@ -72,7 +71,7 @@ def require_ready(path: Path | None, force: bool = False, inputs: Iterable[Path]
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise KdError("--plot needs matplotlib: pip install 'kd-cli[plot]'") from error
-    require_output(path, is_our_plot, inputs, force)
+    require_output(path, is_our_plot, force=force)
 
 
 def is_our_plot(path: Path) -> bool:

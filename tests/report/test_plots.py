@@ -128,14 +128,6 @@ class TestWhatIsInItsPlace:
         plots.require_ready(path, force=True)
         assert path.read_bytes() == content
 
-    def test_is_refused_if_the_command_reads_it_even_by_force(self, tmp_path: Path, ending: str) -> None:
-        path, link = tmp_path / f"network{ending}", tmp_path / f"link{ending}"
-        path.write_bytes(b"weights")
-        link.symlink_to(path)
-        for place in (path, link):
-            with pytest.raises(KdError, match="the command reads it"):
-                plots.require_ready(place, force=True, inputs=[path])
-
     def test_is_refused_if_it_leads_to_what_is_named_otherwise(self, tmp_path: Path, ending: str) -> None:
         (tmp_path / "teacher.safetensors").write_bytes(b"weights")
         (tmp_path / f"plot{ending}").symlink_to(tmp_path / "teacher.safetensors")
