@@ -415,8 +415,15 @@ def _given(*files: Path | None) -> list[Path]:
 
 
 def _require_apart(plot: Path | None, *others: Path | None) -> None:
-    """Refuse to write two results to one file: the second would replace the first."""
-    if plot and os.path.realpath(plot) in [os.path.realpath(other) for other in others if other]:
+    """Refuse to write two results to one file: the second would replace the first.
+
+    For some disks ``a.png`` is ``A.png``, and neither need be there yet.
+    """
+
+    def place(path: Path) -> str:
+        return os.path.realpath(path).casefold()
+
+    if plot and place(plot) in map(place, _given(*others)):
         raise ConfigError(f"two results would go to {plot}: give each its own file")
 
 

@@ -105,6 +105,7 @@ class TestOutput:
             ((*TEACHER, "-o", "x.png"), "x.png"),
             ((*TEACHER, "-o", "x.png", "--ensemble", "2"), "x-2.png"),
             ((*STUDENT, "-o", "x.png"), "./x.png"),
+            ((*STUDENT, "-o", "x.png"), "X.PNG"),  # the same file where the disk is blind to case
             (("compare", "-d", "digits", "--csv", "x.png"), "x.png"),
         ],
     )
