@@ -67,7 +67,7 @@ def hand_over(train: Part, test: Part) -> str:
         digest=digest.hexdigest(),
         **moments.describe(),
     )
-    _handed_over[info.name] = Dataset(info, **splits)
+    _handed_over[info.name] = Dataset(info, splits["train"], splits["test"])
     return info.name
 
 
