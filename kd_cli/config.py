@@ -244,9 +244,17 @@ class DataConfig(Config):
     )
     data_dir: Path = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
     image_size: int | None = option(
-        None, "Height and width of a folder's images. Default: their commonest size.", minimum=4, maximum=1024
+        None,
+        "Height and width of a folder's images. Default: as for the networks used, else their commonest size.",
+        minimum=4,
+        maximum=1024,
     )
-    test_fraction: float = option(0.2, "Share of the test images in a folder CLASS/*.", above=0, maximum=0.9)
+    test_fraction: float | None = option(
+        None,
+        "Share of the test images in a folder CLASS/*. Default: as for the networks used, else 0.2.",
+        above=0,
+        maximum=0.9,
+    )
     validation_fraction: float | None = option(
         None, "Share of the training images to validate with. Default: 0.1 of a folder, else 0.", minimum=0, maximum=0.9
     )

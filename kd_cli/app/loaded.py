@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,13 +138,20 @@ def test_images() -> Dataset:
     Raises:
         KdError: the data set cannot be had.
     """
-    dataset = _load_test_images(settings.data)
+    dataset = _load_test_images(prepared.as_trained(settings.data, _trained_on()))
     if settings.data.dataset == "auto" and dataset.info.name != "mnist":
         st.warning(
             "MNIST is not here and cannot be downloaded. This page uses the bundled digits, and networks trained on "
             "them. Their numbers are not comparable with MNIST's."
         )
     return dataset
+
+
+def _trained_on() -> Iterator[DataInfo]:
+    """What the networks that are loaded were trained on, as far as there are any."""
+    for role in Role:
+        with suppress(KdError):  # each page says so
+            yield load(find_checkpoint(settings.run.models_dir, _name_images(), role)).metadata.data
 
 
 def for_testing() -> tuple[Dataset, dict[Role, Checkpoint]]:

@@ -1,7 +1,7 @@
 """Which data and which checkpoints a command uses, and whether they fit together."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from kd_cli.networks.checkpoint import (
     checkpoint_path,
     compute_digest,
     find_checkpoint,
+    is_plain,
     load_checkpoint,
     require_readable,
 )
@@ -25,6 +26,9 @@ from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.training import device
 
 log = logging.getLogger(__name__)
+
+FindCheckpoints = Callable[[str], tuple[Checkpoint, ...]]
+"""The name of a data set -> its networks. Raises `KdError`."""
 
 
 def open_dataset(
@@ -37,6 +41,7 @@ def open_dataset(
     """
     if data.dataset == "auto" and checkpoints:
         data = replace(data, dataset=checkpoints[0].metadata.data.name)
+    data = prepared.as_trained(data, [each.metadata.data for each in checkpoints])
     return prepared.load(data, train).to(where)
 
 
@@ -47,11 +52,13 @@ def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) ->
         KdError: one of them is not there, or they do not fit together.
     """
     where, reading = device.select(run.device), _reading_of(run)
-    dataset, checkpoints = open_with(data, where, paths, reading, train=False)
-    if not checkpoints:
-        require_models(run, dataset.info.name)
-        found = [find_checkpoint(run.models_dir, dataset.info.name, role) for role in Role]
-        checkpoints = tuple(load_checkpoint(path, where, reading) for path in found)
+
+    def find(dataset: str) -> tuple[Checkpoint, ...]:
+        require_models(run, dataset)
+        found = [find_checkpoint(run.models_dir, dataset, role) for role in Role]
+        return tuple(load_checkpoint(path, where, reading) for path in found)
+
+    dataset, checkpoints = open_with(data, where, paths, reading, find, train=False)
     return dataset, [require_fit(checkpoint, dataset.info) for checkpoint in checkpoints]
 
 
@@ -75,17 +82,29 @@ def trusted(run: DeviceConfig, *specs: Spec | None) -> tuple[str, ...]:
 
 
 def open_with(
-    data: DataConfig, where: torch.device, paths: Sequence[Path], reading: Reading, train: bool = True
+    data: DataConfig,
+    where: torch.device,
+    paths: Sequence[Path],
+    reading: Reading,
+    find: FindCheckpoints,
+    train: bool = True,
 ) -> tuple[Dataset, tuple[Checkpoint, ...]]:
-    """A data set, and checkpoints. One that was named says what plain state dicts were trained on."""
-    if data.dataset == "auto" and paths:
-        checkpoints = tuple(load_checkpoint(path, where, reading) for path in paths)
-        return open_dataset(data, where, checkpoints, train), checkpoints
+    """A data set, and the checkpoints at ``paths`` or, without any, those that ``find`` has for it.
+
+    A data set that was named says what plain state dicts were trained on. It is opened last, as other checkpoints say
+    how it was divided for them.
+    """
+    named = data.dataset != "auto"
+    if not paths:
+        found = find(prepared.name_of(data)) if named else ()
+        dataset = open_dataset(data, where, found, train)
+        return dataset, found or find(dataset.info.name)
     for path in paths:
-        require_readable(path)  # before a data set is fetched
-    dataset = open_dataset(data, where, train=train)
+        require_readable(path)
+    loaded = {path: load_checkpoint(path, where, reading) for path in paths if not (named and is_plain(path))}
+    dataset = open_dataset(data, where, tuple(loaded.values()), train)
     reading = replace(reading, data=dataset.info)
-    return dataset, tuple(load_checkpoint(path, where, reading) for path in paths)
+    return dataset, tuple(loaded.get(path) or load_checkpoint(path, where, reading) for path in paths)
 
 
 def require_fit(checkpoint: Checkpoint, data: DataInfo, named: bool = False) -> Checkpoint:
@@ -151,7 +170,7 @@ def require_models(config: ModelsConfig, dataset: str) -> None:
     raise KdError(f"no teacher or student for {dataset} in {folder}: check --models-dir, or leave it out")
 
 
-def find_teachers(run: DeviceConfig, dataset: Dataset, ensemble: int) -> tuple[Checkpoint, ...]:
+def find_teachers(run: DeviceConfig, dataset: str, where: torch.device, ensemble: int) -> tuple[Checkpoint, ...]:
     """The data set's teacher, or as many members of its ensemble as asked for.
 
     Raises:
@@ -159,15 +178,15 @@ def find_teachers(run: DeviceConfig, dataset: Dataset, ensemble: int) -> tuple[C
     """
     models_dir, reading = run.models_dir, Reading(trust=run.trust)
     if ensemble == 1:
-        path = find_checkpoint(models_dir, dataset.info.name, Role.teacher)
-        return (load_checkpoint(path, dataset.device, reading),)
-    first = checkpoint_path(models_dir, dataset.info.name, Role.teacher)
+        path = find_checkpoint(models_dir, dataset, Role.teacher)
+        return (load_checkpoint(path, where, reading),)
+    first = checkpoint_path(models_dir, dataset, Role.teacher)
     paths = [member_path(first, number) for number in range(1, ensemble + 1)]
     retrain = f"run kd train-teacher --ensemble {ensemble} first"
     for path in paths:
         if not path.exists():
             raise KdError(f"no teacher {path}: {retrain}")
-    teachers = tuple(load_checkpoint(path, dataset.device, reading) for path in paths)
+    teachers = tuple(load_checkpoint(path, where, reading) for path in paths)
     head = teachers[0].metadata.ensemble
     for number, teacher in enumerate(teachers, start=1):
         if head is None or teacher.metadata.ensemble != replace(head, number=number):

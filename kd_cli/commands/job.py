@@ -161,6 +161,8 @@ class Job:
         """What the run was told, as plain values: for the checkpoint, and for reports."""
         options: dict[str, Any] = asdict(self.training) | {"augment": list(self.training.augment)}
         options |= {"method": self.method.method} | self.method.settings
+        if self.dataset.validation is not None:
+            options["validation_images"] = len(self.dataset.validation)
         if self.labels.train_fraction < 1:
             options |= asdict(self.labels)
         if self.teacher_views:

@@ -71,11 +71,16 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
     require_possible(config.method, config.architecture)  # before anything slow
     where = device.select(config.run.device)
     initial = read_initial(config.init) if config.init else None
-    dataset, given = open_with(config.data, where, config.teachers.teachers, _reading_of_teachers(config))
+    needs_teacher = needs_teacher or not config.method.is_baseline
+    given = config.teachers.teachers
+
+    def find(dataset: str) -> tuple[Checkpoint, ...]:
+        return find_teachers(config.run, dataset, where, config.teachers.ensemble) if needs_teacher else ()
+
+    dataset, found = open_with(config.data, where, given, _reading_of_teachers(config), find)
     _require_validation(config.training, dataset)
     teachers: tuple[Checkpoint, ...] = ()
-    if needs_teacher or not config.method.is_baseline:
-        found = given or find_teachers(config.run, dataset, config.teachers.ensemble)
+    if needs_teacher:
         teachers = tuple(require_fit(teacher, dataset.info, named=bool(given)) for teacher in found)
     job = Job(
         *(Role.student, config.architecture, config.method, config.training, config.labels, dataset, teachers),

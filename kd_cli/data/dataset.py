@@ -24,6 +24,9 @@ class DataInfo:
         mean: of the training pixels, one for each channel, on a scale where white is 1.
         std: their standard deviation, likewise.
         digest: SHA-256 of images and labels: equal digests, equal data.
+        image_size: what a folder's images were told to be brought to; None where nothing was told.
+        test_fraction: the share of a folder's images that was set aside to test with; None of data that say themselves
+            which these are, and in checkpoints of earlier versions.
     """
 
     name: str
@@ -32,6 +35,8 @@ class DataInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+    image_size: int | None = None
+    test_fraction: float | None = None
 
     @property
     def is_handwriting(self) -> bool:

@@ -74,8 +74,12 @@ class ImageFolder:
     @property
     def name(self) -> str:
         """What checkpoints and their folders call it: other classes make another name, another place does not."""
-        plain = re.sub(r"[^\w.-]+", "_", self.path.name).lstrip(".")[:64] or "images"
-        return f"{plain}-{hashlib.sha256(os.fsencode('/'.join(self.classes))).hexdigest()[:6]}"
+        return f"{_plain_name(self.path)}-{hashlib.sha256(os.fsencode('/'.join(self.classes))).hexdigest()[:6]}"
+
+
+def may_be_called(folder: Path, name: str) -> bool:
+    """Whether a data set's name is that of a folder, unless its classes are others. Does not look into the folder."""
+    return re.fullmatch(re.escape(_plain_name(folder.resolve())) + NAME_ENDING, name) is not None
 
 
 def list_folder(folder: Path) -> ImageFolder:
@@ -92,6 +96,10 @@ def list_folder(folder: Path) -> ImageFolder:
         return _list_folder(path)
     except OSError as error:
         raise KdError(f"cannot read {error.filename or path}: {error.strerror}; check its permissions") from error
+
+
+def _plain_name(path: Path) -> str:
+    return re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[:64] or "images"
 
 
 def _list_folder(path: Path) -> ImageFolder:

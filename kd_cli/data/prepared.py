@@ -5,15 +5,15 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from kd_cli.config import ConfigError, DataConfig, KdError, require_name
 from kd_cli.data import in_memory, prepared_folder
-from kd_cli.data.dataset import Dataset, Split
+from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.download import NoNetworkError
-from kd_cli.data.folders import list_folder
+from kd_cli.data.folders import list_folder, may_be_called
 from kd_cli.data.prepared_file import NotPreparedError, read, write
 from kd_cli.data.sources import SOURCES, Tensors
 from kd_cli.data.splits import count_below, divide, stratified_order
@@ -80,6 +80,25 @@ def name_of(config: DataConfig) -> str:
     """
     folder = _find_folder(config)
     return config.dataset if folder is None else list_folder(folder).name
+
+
+def as_trained(config: DataConfig, trained: Iterable[DataInfo]) -> DataConfig:
+    """A folder of images, sized and divided as it was for networks that were trained on it, as far as nothing is told.
+
+    Divided otherwise, they would be tested with images that they were trained on.
+
+    Args:
+        config: the data set that was asked for.
+        trained: what the networks were trained on; other data sets decide nothing.
+
+    Raises:
+        ConfigError: there is no such data set.
+    """
+    folder = _find_folder(config)
+    own = [each for each in trained if folder is not None and may_be_called(folder, each.name)]
+    size = next((each.image_size for each in own if each.image_size), None)
+    fraction = next((each.test_fraction for each in own if each.test_fraction), None)
+    return replace(config, image_size=config.image_size or size, test_fraction=config.test_fraction or fraction)
 
 
 def _find_folder(config: DataConfig) -> Path | None:

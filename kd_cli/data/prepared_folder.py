@@ -24,8 +24,11 @@ from kd_cli.data.splits import count_below, divide, stratified_order
 
 log = logging.getLogger(__name__)
 
+TEST_FRACTION = 0.2
+"""Of a folder's images, where nothing else is asked for."""
+
 VALIDATION_FRACTION = 0.1
-"""Of a folder's training images, where nothing else is asked for."""
+"""Of a folder's training images, likewise."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,18 @@ def load(path: Path, config: DataConfig, train: bool = True) -> Dataset:
         KdError: it has no classes or images that could be learnt from, an image cannot be read, or the disk is full.
     """
     folder = list_folder(path)
-    options = f"{config.image_size or 'commonest'}" + (f"-{config.test_fraction:g}" if folder.undivided else "")
+    fraction = (config.test_fraction or TEST_FRACTION) if folder.undivided else None
+    options = f"{config.image_size or 'commonest'}" + (f"-{fraction:g}" if fraction else "")
     place = hashlib.sha256(os.fsencode(folder.path)).hexdigest()[:8]
     file = _kept(config, folder.name) / f"{place}-{options}.safetensors"
     key = f"{folder.name} {options} {folder.digest}"
     try:
         dataset, new = read(file, key, train), False
     except NotPreparedError:
-        _prepare(folder, file, key, config)
+        _prepare(folder, file, key, replace(config, test_fraction=fraction))
         dataset, new = read(file, key, train), True
-    dataset, metadata = replace(dataset, source=folder.path), read_metadata(file)
+    info = replace(dataset.info, image_size=config.image_size, test_fraction=fraction)
+    dataset, metadata = replace(dataset, info=info, source=folder.path), read_metadata(file)
     count, names = json.loads(metadata["unreadable"])
     if count:
         _tell_of_unreadable(folder, count, names, config.skip_unreadable)
@@ -150,7 +155,7 @@ def _divide(folder: ImageFolder, config: DataConfig, without: frozenset[str]) ->
             raise KdError(
                 f"{folder.path}: no image of {folder.classes[label]!r} ({part}) can be read: mend or add some"
             )
-    if folder.undivided:
+    if config.test_fraction is not None:
         labels = torch.tensor(parts["all"].labels)
         order = stratified_order(labels)
         count = count_below(config.test_fraction, labels, "test-fraction", folder.classes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kd_cli.config import Role
+from kd_cli.config import DataConfig, Role
 from kd_cli.data.dataset import DataInfo
 from kd_cli.version import __version__
 
@@ -81,7 +81,7 @@ def parse_metadata(raw: dict[str, Any]) -> Metadata:
     """Metadata from a file that anybody may have written.
 
     Raises:
-        KeyError, TypeError, ValueError: something is missing or of the wrong kind.
+        KeyError, TypeError, ValueError, ConfigError: something is missing, of the wrong kind, or out of bounds.
     """
     raw = _upgrade(raw)
     ensemble = raw["ensemble"]
@@ -119,7 +119,10 @@ def _parse_data(raw: dict[str, Any]) -> DataInfo:
         mean=tuple(float(value) for value in raw["mean"]),
         std=tuple(float(value) for value in raw["std"]),
         digest=str(raw["digest"]),
+        image_size=None if raw.get("image_size") is None else int(raw["image_size"]),
+        test_fraction=None if raw.get("test_fraction") is None else float(raw["test_fraction"]),
     )
+    DataConfig(image_size=data.image_size, test_fraction=data.test_fraction)  # which checks their bounds
     if len(data.shape) != 3 or not all(1 <= size <= most for size, most in zip(data.shape, MAX_SHAPE, strict=True)):
         raise ValueError("a shape that no image has")
     if not len(data.mean) == len(data.std) == data.shape[0]:

@@ -72,3 +72,15 @@ def test_a_teacher_alone_is_enough_to_train_a_student(folder: Path, visit: Visit
     student.unlink()
     assert "run kd distill" in plain(visit("upload").error[0])
     assert not visit("train").error
+
+
+def test_test_images_are_those_that_the_networks_were_not_trained_with(
+    folder: Path, kd: CommandLine, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataConfig(str(folder / "train"), settings.data.data_dir)  # not divided by itself
+    options = ("--dataset", data.dataset, "--data-dir", data.data_dir, "--models-dir", settings.run.models_dir)
+    training = ("--epochs", 1, "--force", "--test-fraction", 0.5, "--validation-fraction", 0)
+    assert kd("train-teacher", "--arch", "mlp-16", *options, *training)[0] == 0
+    assert kd("distill", "--student", "mlp-8", *options, *training)[0] == 0
+    monkeypatch.setattr(settings, "data", data)
+    assert "48 of 48 test images" in html(visit("samples"))

@@ -125,16 +125,6 @@ def test_a_file_that_is_not_there_is_named(student: StudentConfig, run: RunConfi
 
 
 @pytest.mark.parametrize("command", ["evaluate", "benchmark"])
-def test_a_plot_replaces_no_network(kd: CommandLine, command: str) -> None:
-    Path("network.png").write_bytes(b"weights")
-    Path("link.png").symlink_to("network.png")
-    for place in ("network.png", "./link.png"):
-        code, _, stderr = kd(command, "network.png", "--plot", place, "--force")
-        assert (code, stderr) == (1, f"kd: cannot write {Path(place)}: the command reads it; choose another place\n")
-    assert Path("network.png").read_bytes() == b"weights"
-
-
-@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
 def test_a_plot_replaces_no_file_of_the_users(kd: CommandLine, command: str) -> None:
     Path("photo.png").write_bytes(b"a photograph")
     code, _, stderr = kd(command, "--dataset", "digits", "--plot", "photo.png")

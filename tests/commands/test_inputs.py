@@ -51,6 +51,7 @@ def user(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
         assert code == 0, stderr
     shutil.copy(next(Path("runs/models").glob("pics-*")) / "teacher.safetensors", "of-pics.safetensors")
     shutil.copy(TEACHER, "weights.png")
+    Path("weights-link.png").symlink_to("weights.png")
     Path("link.png").symlink_to(IMAGE)
     os.link(IMAGE, "hard-link.png")
     return kd
@@ -77,6 +78,8 @@ def user(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
         (("compare", *PICS, *COMPARE, "--plot"), IMAGE),
         (("evaluate", "of-pics.safetensors", "--data-dir", "data", "--force", "--plot"), IMAGE),
         (("evaluate", "-d", "digits", "weights.png", "--force", "--plot"), "weights.png"),
+        (("evaluate", "-d", "digits", "weights.png", "--force", "--plot"), "weights-link.png"),
+        (("benchmark", "-d", "digits", "weights.png", "--force", "--plot"), "weights.png"),
         (("benchmark", "of-pics.safetensors", "--data-dir", "data", "--force", "--plot"), IMAGE),
         (("predict", IMAGE, "-d", "digits", "--force", "--csv"), TEACHER),
         (("predict", IMAGE, "--student", "own.safetensors", "--trust", "nets.py", "--force", "--csv"), "nets.py"),

@@ -12,7 +12,6 @@ from kd_cli.commands.checkpoints import (
     describe_model,
     find_teachers,
     member_path,
-    open_dataset,
     open_for_testing,
     require_fit,
 )
@@ -94,14 +93,14 @@ class TestTeachers:
 class TestEnsembles:
     def test_the_first_members_of_a_larger_ensemble_are_one_too(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=3)
-        found = find_teachers(run, open_dataset(data, CPU), ensemble=2)
+        found = find_teachers(run, "digits", CPU, ensemble=2)
         assert [teacher.path.name for teacher in found] == ["teacher.safetensors", "teacher-2.safetensors"]
         assert len({teacher.digest for teacher in found}) == 2
 
     def test_a_missing_member_is_named(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=2)
         with pytest.raises(KdError, match=r"teacher-3\.safetensors: run kd train-teacher --ensemble 3 first"):
-            find_teachers(run, open_dataset(data, CPU), ensemble=3)
+            find_teachers(run, "digits", CPU, ensemble=3)
 
     @pytest.mark.parametrize("architecture", ["mlp-16", "mlp-4"])
     def test_a_foreign_network_in_a_members_place_is_refused(
@@ -110,20 +109,20 @@ class TestEnsembles:
         train_ensemble(data, run, members=3)
         train_teacher(parse_spec(architecture), data, TrainingConfig(epochs=1), run)
         with pytest.raises(KdError, match=r"of one ensemble.*run kd train-teacher --ensemble 3 first"):
-            find_teachers(run, open_dataset(data, CPU), ensemble=3)
+            find_teachers(run, "digits", CPU, ensemble=3)
 
     def test_members_of_two_ensembles_are_refused(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=3)
         train_teacher(parse_spec("mlp-4"), data, TrainingConfig(epochs=1, seed=7), run, ensemble=2)
         with pytest.raises(KdError, match=r"teacher-3\.safetensors is not member 3 of one ensemble"):
-            find_teachers(run, open_dataset(data, CPU), ensemble=3)
+            find_teachers(run, "digits", CPU, ensemble=3)
 
     def test_a_copy_of_one_member_in_the_place_of_another_is_refused(self, data: DataConfig, run: RunConfig) -> None:
         train_ensemble(data, run, members=2)
         folder = run.models_dir / "digits"
         (folder / "teacher-2.safetensors").write_bytes((folder / "teacher.safetensors").read_bytes())
         with pytest.raises(KdError, match="is not member 2 of one ensemble"):
-            find_teachers(run, open_dataset(data, CPU), ensemble=2)
+            find_teachers(run, "digits", CPU, ensemble=2)
 
     def test_a_seed_that_the_last_member_cannot_have_is_refused(self, data: DataConfig, run: RunConfig) -> None:
         with pytest.raises(ConfigError, match=f"--seed {MAX_SEED} --ensemble 2"):

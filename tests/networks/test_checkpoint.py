@@ -273,6 +273,10 @@ HOSTILE: dict[str, Change] = {
     "temperature of nothing": lambda it: it.update(confidence={"temperature": 0, "least": 0.5}),
     "no number for a temperature": lambda it: it.update(confidence={"temperature": float("nan"), "least": 0.5}),
     "more than all confidence": lambda it: it.update(confidence={"temperature": 1, "least": 1.5}),
+    "no share of the images": lambda it: it["data"].update(test_fraction=float("nan")),
+    "all images to test with": lambda it: it["data"].update(test_fraction=1),
+    "a share in words": lambda it: it["data"].update(test_fraction="half"),
+    "images of no size": lambda it: it["data"].update(image_size=0),
     "no data": lambda it: it.pop("data"),
     "data of no kind": lambda it: it.update(data=None),
     "one class": lambda it: it["data"].update(classes=["0"]),
@@ -300,6 +304,16 @@ def test_metadata_that_cannot_be_true_is_refused_in_one_line(saved: Path, change
     with pytest.raises(KdError) as caught:
         load_checkpoint(saved, CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_data_that_do_not_say_how_they_were_divided_are_read(saved: Path) -> None:
+    """As those of earlier versions."""
+    description = read_description(saved)
+    for name in ("image_size", "test_fraction"):
+        assert description["data"].pop(name, "") is None
+    write(saved, description, load_file(saved))
+    data = load_checkpoint(saved, CPU).metadata.data
+    assert (data.image_size, data.test_fraction) == (None, None)
 
 
 def test_description_that_is_sealed_anew_is_read(saved: Path) -> None:
