@@ -181,7 +181,7 @@ def predict(
     """
     options["dataset"] = _name(data)
     with _in_files(teacher, Role.teacher, options) as first, _in_files(student, Role.student, options) as second:
-        dataset = options.pop("dataset")
+        dataset, data_dir = options.pop("dataset"), options.pop("data_dir", DataConfig().data_dir)
         (run,) = _configure(options, RunConfig)
         return predict_command.predict(
             dataset,
@@ -191,6 +191,7 @@ def predict(
             next(iter(second), None),
             top,
             every_digit=every_digit,
+            data_dir=Path(data_dir),
         )
 
 

@@ -248,6 +248,7 @@ def predict(
         keep_seen=config.show,
         every_digit=config.all,
         reports=_given(csv),
+        data_dir=config.data_dir,
     )
     if config.csv == STDOUT:
         predictions.print_csv(result)

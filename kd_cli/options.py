@@ -25,6 +25,8 @@ STDOUT = Path("-")
 """Stands for standard output where a file is asked for."""
 
 
+_DATA_DIR = option(DataConfig().data_dir, "Where data sets are kept.", env="KD_DATA_DIR")
+
 _INIT = "Start from these weights (fine-tuning): a checkpoint, or a plain state dict."
 
 
@@ -73,6 +75,7 @@ class PredictionConfig(Config):
         short="-d",
         metavar="NAME",
     )
+    data_dir: Path = _DATA_DIR
     all: bool = option(False, "Read each digit of an image that shows several, not only the one with most ink.")
     top: int = option(2, "Classes to show of each prediction.", minimum=1, maximum=1_000)
     show: bool = option(False, "Draw what the networks saw.")
@@ -106,7 +109,7 @@ class ImagesConfig(Config):
     """For which images ``kd list layers`` builds a network: those of a data set, or of a shape."""
 
     dataset: str | None = option(None, "Data set whose images it takes.", short="-d", metavar="NAME|PATH")
-    data_dir: Path = option(DataConfig().data_dir, "Where data sets are kept.", env="KD_DATA_DIR")
+    data_dir: Path = _DATA_DIR
     shape: tuple[int, ...] | None = option(
         None,
         "Shape of its images. Default: 1,28,28 for cnn-N and mlp-N, else 3,224,224.",

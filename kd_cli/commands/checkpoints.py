@@ -120,26 +120,11 @@ def require_fit(checkpoint: Checkpoint, data: DataInfo, named: bool = False) -> 
     Raises:
         KdError: images of another shape, other classes, or, where neither is a user's own, another data set.
     """
+    if not named:
+        require_trained_on(checkpoint, data.name)
+    require_same_kind(checkpoint, data)
     own, path = checkpoint.metadata.data, checkpoint.path
-    of_folders = not {own.name, data.name} & SOURCES.keys()
-    if own.name != data.name and not named and {own.name, data.name} <= SOURCES.keys():
-        raise KdError(
-            f"{path} was trained on {own.name}, not on {data.name}: use --dataset {own.name}, or another checkpoint"
-        )
-    if len(own.classes) != len(data.classes):
-        raise KdError(
-            f"{path} tells {len(own.classes)} classes apart, but {data.name} has {len(data.classes)}: "
-            "use another checkpoint"
-        )
-    if own.shape != data.shape:
-        resize = f"--image-size {own.shape[1]}, or " if of_folders and own.shape[1] == own.shape[2] else ""
-        raise KdError(f"{path} takes images of shape {own.shape}, not {data.shape}: use {resize}another checkpoint")
-    if sorted(own.classes) != sorted(data.classes):
-        raise KdError(
-            f"{path} tells apart {some_of(own.classes, 10)}, but {data.name} has {some_of(data.classes, 10)}: "
-            "use another checkpoint"
-        )
-    if of_folders and own.digest != data.digest:
+    if _of_folders(own, data) and own.digest != data.digest:
         log.warning(
             "%s was trained on other images of these classes, or another part of them: "
             "it may know some of the test images",
@@ -156,6 +141,46 @@ def require_fit(checkpoint: Checkpoint, data: DataInfo, named: bool = False) -> 
         metadata=replace(checkpoint.metadata, data=replace(own, classes=data.classes)),
         digest=compute_digest({"checkpoint": checkpoint.digest, "order": order}, {}),
     )
+
+
+def require_trained_on(checkpoint: Checkpoint, dataset: str) -> None:
+    """Refuse a network of another data set, where neither is a user's own.
+
+    Raises:
+        KdError: names both.
+    """
+    own = checkpoint.metadata.data.name
+    if own != dataset and {own, dataset} <= SOURCES.keys():
+        raise KdError(
+            f"{checkpoint.path} was trained on {own}, not on {dataset}: use --dataset {own}, or another checkpoint"
+        )
+
+
+def require_same_kind(checkpoint: Checkpoint, data: DataInfo) -> None:
+    """Refuse a network for images of another shape, or with other classes.
+
+    Raises:
+        KdError: says what is different.
+    """
+    own, path = checkpoint.metadata.data, checkpoint.path
+    if len(own.classes) != len(data.classes):
+        raise KdError(
+            f"{path} tells {len(own.classes)} classes apart, but {data.name} has {len(data.classes)}: "
+            "use another checkpoint"
+        )
+    if own.shape != data.shape:
+        can_resize = _of_folders(own, data) and own.shape[1] == own.shape[2]
+        resize = f"--image-size {own.shape[1]}, or " if can_resize else ""
+        raise KdError(f"{path} takes images of shape {own.shape}, not {data.shape}: use {resize}another checkpoint")
+    if sorted(own.classes) != sorted(data.classes):
+        raise KdError(
+            f"{path} tells apart {some_of(own.classes, 10)}, but {data.name} has {some_of(data.classes, 10)}: "
+            "use another checkpoint"
+        )
+
+
+def _of_folders(*data: DataInfo) -> bool:
+    return not {each.name for each in data} & SOURCES.keys()
 
 
 def require_models(config: ModelsConfig, dataset: str) -> None:

@@ -14,14 +14,20 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kd_cli.commands.checkpoints import describe_model, load_network, require_models
+from kd_cli.commands.checkpoints import (
+    describe_model,
+    load_network,
+    require_models,
+    require_same_kind,
+    require_trained_on,
+)
 from kd_cli.commands.image_files import STDIN, Found, Seen, find_images, label_from_name, open_image, see
 from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
 from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
+from kd_cli.data import prepared
 from kd_cli.data.dataset import DataInfo
 from kd_cli.data.folders import NAME_ENDING
-from kd_cli.data.prepared import name_of
 from kd_cli.digits import saved
 from kd_cli.digits.signs import looks_like_no_digit
 from kd_cli.files import require_no_input, write_atomically
@@ -48,6 +54,7 @@ def predict(
     keep_seen: bool = True,
     every_digit: bool = False,
     reports: Sequence[Path] = (),
+    data_dir: Path = DataConfig().data_dir,
 ) -> PredictionResult:
     """Predict with a teacher and a student, or with one of them where the other is neither given nor found.
 
@@ -56,7 +63,8 @@ def predict(
 
     Args:
         data: the data set that the networks were trained on, by its name or by its folder; ``auto`` is that of the
-            networks that are given, or else MNIST.
+            networks that are given, or else MNIST. The data set itself is needed only where a network is given and
+            none of this data set.
         run: where the networks are, and where they compute.
         sources: files, folders, glob patterns, or ``-`` for standard input.
         teacher: its checkpoint, in place of the data set's.
@@ -69,14 +77,15 @@ def predict(
         every_digit: read each digit of an image that shows several. Such an image has no label, which says what one
             digit is.
         reports: files that the result will be written to; none of them may be one that is read.
+        data_dir: where data sets are kept.
 
     Raises:
         ConfigError: there is no such data set, or it is not of digits and ``every_digit`` is given.
-        KdError: there is no such network, the two take different images, or ``save_to`` cannot be written, or a file
-            there would be lost.
+        KdError: there is no such network, it is of another data set, the two take different images, or ``save_to``
+            cannot be written, or a file would be lost.
     """
     target = device.select(run.device)
-    networks = _load_networks(data, run, {Role.teacher: teacher, Role.student: student}, target)
+    networks = _load_networks(DataConfig(data, data_dir), run, {Role.teacher: teacher, Role.student: student}, target)
     about = next(iter(networks.values())).metadata.data
     if every_digit and not about.is_digits:
         raise ConfigError(f"--all: {about.name} is no data set of digits, and its images are read as a whole")
@@ -144,14 +153,14 @@ def is_doubtful(predictions: Sequence[Prediction], seen: NDArray[np.uint8], data
 
 
 def _load_networks(
-    data: str, run: RunConfig, given: Mapping[Role, Path | None], where: torch.device
+    data: DataConfig, run: RunConfig, given: Mapping[Role, Path | None], where: torch.device
 ) -> dict[Role, Checkpoint]:
     """The networks that are given and, in place of others, those of the data set, as far as it has any."""
     paths = {role: path for role, path in given.items() if path}
     for path in paths.values():
         require_readable(path)
     networks = {role: load_network(path, where, run) for role, path in paths.items() if not is_plain(path)}
-    name = name_data(data, run.models_dir, _data_of(networks))
+    name = name_data(data.dataset, run.models_dir, _data_of(networks))
     missing = []
     for role in [role for role in given if role not in paths]:
         try:
@@ -165,16 +174,32 @@ def _load_networks(
         raise missing[0]
     if missing:
         log.warning("the %s predicts alone: %s", next(iter(paths)).value, missing[0])
-    about = _data_of(networks)
+    named = None if data.dataset == "auto" else _describe_data(data, name, networks)
+    about = named or _data_of(networks)
     networks = {
         role: networks.get(role) or load_network(paths[role], where, run, about) for role in given if role in paths
     }
+    if named:
+        for network in networks.values():
+            require_same_kind(network, named)
     _require_same_images(list(networks.values()))
     return networks
 
 
 def _data_of(networks: Mapping[Role, Checkpoint]) -> DataInfo | None:
     return next((network.metadata.data for network in networks.values()), None)
+
+
+def _describe_data(data: DataConfig, name: str, networks: Mapping[Role, Checkpoint]) -> DataInfo:
+    """A data set that was named, as one of its networks knows it, or else from the data set itself.
+
+    Raises:
+        KdError: a network is of another one, or the data set cannot be had.
+    """
+    for network in networks.values():
+        require_trained_on(network, name)
+    known = [network.metadata.data for network in networks.values() if network.metadata.data.name == name]
+    return known[0] if known else prepared.load(data, train=False).info
 
 
 def name_data(data: str, models_dir: Path, about: DataInfo | None = None) -> str:
@@ -194,7 +219,7 @@ def name_data(data: str, models_dir: Path, about: DataInfo | None = None) -> str
     if data in kept:
         return data
     try:
-        return name_of(DataConfig(data))
+        return prepared.name_of(DataConfig(data))
     except ConfigError:  # a folder of images that is not here, by its plain name
         named = [name for name in kept if re.fullmatch(re.escape(data) + NAME_ENDING, name)]
         if len(named) != 1:
