@@ -60,12 +60,14 @@ def hand_over(train: Part, test: Part) -> str:
         digest.update(split.labels.numpy().data)
     moments = Moments()
     moments.add(images)
+    described = moments.describe()
     info = DataInfo(
         name=f"handed-over-{digest.hexdigest()[:8]}",
         classes=tuple(map(str, names)),
         shape=(images.shape[1], images.shape[2], images.shape[3]),
+        mean=described["mean"],
+        std=described["std"],
         digest=digest.hexdigest(),
-        **moments.describe(),
     )
     _handed_over[info.name] = Dataset(info, splits["train"], splits["test"])
     return info.name
