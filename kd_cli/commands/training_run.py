@@ -169,8 +169,8 @@ def require_checkpoint_output(job: Job, path: Path, force: bool) -> None:
     """
     if path.suffix == SUFFIX:
         raise ConfigError(f"--output {path}: {SUFFIX} files are states of interrupted runs; choose another name")
-    for each in (path, _rejected_path(path)):
-        require_output(each, is_checkpoint, job.inputs(), force)
+    require_output(path, is_checkpoint, job.inputs(), force)
+    require_output(_rejected_path(path), is_checkpoint, job.inputs(), force)
 
 
 def _rejected_path(path: Path) -> Path:
