@@ -491,10 +491,11 @@ class TestOtherImages:
     ) -> None:
         other = tmp_path / "other.safetensors"
         self.save(other, metadata, replace(info, name="beasts", **change))
+        teacher = checkpoint_path(models.models_dir, info.name, Role.teacher)
         with pytest.raises(
             KdError, match=r"\(beasts\) than .* \(pets-\w+\): give a teacher and a student of the same data"
         ):
-            predict(info.name, models, [str(photo)], student=other)
+            predict("auto", models, [str(photo)], teacher, other)
 
     def test_many_images_are_predicted_a_few_at_a_time(
         self, models: RunConfig, photo: Path, info: DataInfo, monkeypatch: pytest.MonkeyPatch
