@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,15 @@ from kd_cli.commands.checkpoints import require_models
 from kd_cli.commands.grid import Cell, ComparisonConfig, make_grid
 from kd_cli.commands.job import Job, StudentConfig, heading
 from kd_cli.commands.resolve import resolve_student, with_student
-from kd_cli.commands.results import CellResult, ComparisonResult, FailedRun, RefusedCell, RunCount, RunMeasures
+from kd_cli.commands.results import (
+    MEASURES,
+    CellResult,
+    ComparisonResult,
+    FailedRun,
+    RefusedCell,
+    RunCount,
+    RunMeasures,
+)
 from kd_cli.commands.run_store import RunStore
 from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker, share_outputs
 from kd_cli.config import (
@@ -112,7 +120,7 @@ def summarise(cells: Sequence[Cell], outcomes: Outcomes, data: DataInfo) -> list
     for cell, difference in zip(shown, differences, strict=True):
         classifier = build_classifier(cell.student, data)
         runs = [measures[cell][seed] for seed in sorted(measures[cell])]
-        values = {each.name: [getattr(run, each.name) for run in runs] for each in fields(RunMeasures)[1:]}
+        values = {name: [getattr(run, name) for run in runs] for name in MEASURES}
         rows.append(
             CellResult(
                 student=str(cell.student),

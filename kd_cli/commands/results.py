@@ -3,7 +3,7 @@
 A field is a key of that object, unless its metadata says otherwise: ``json`` is another key, or None for none.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,10 @@ class BenchmarkResult(Result):
 
 @dataclass(frozen=True)
 class RunMeasures:
-    """What one run of a comparison came to on the test set, and the seconds that it trained."""
+    """What one run of a comparison came to on the test set, and the seconds that it trained.
+
+    ``fault`` is why it is no result, such as an accuracy no better than chance, and what to do; None if it is one.
+    """
 
     seed: int
     accuracy: float
@@ -139,6 +142,11 @@ class RunMeasures:
     nll: float
     ece: float
     train_seconds: float
+    fault: str | None = None
+
+
+MEASURES = tuple(each.name for each in fields(RunMeasures) if each.name not in ("seed", "fault"))
+"""Those of which a comparison gives means."""
 
 
 @dataclass(frozen=True)

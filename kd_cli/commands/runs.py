@@ -15,10 +15,11 @@ from kd_cli.commands.resolve import resolve_student, with_student
 from kd_cli.commands.results import RunMeasures
 from kd_cli.config import KdError
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits
+from kd_cli.evaluation.fault import find_fault
 from kd_cli.evaluation.quality import measure_accuracy, measure_quality
 from kd_cli.networks.classifier import compute_logits
-from kd_cli.training.callbacks import ChooseEpoch, History
-from kd_cli.training.loop import Training, fit
+from kd_cli.training.callbacks import ChooseEpoch, History, KeepEpochs
+from kd_cli.training.loop import Callback, Epoch, Training, fit
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Worker:
         """
         job = with_student(self.job, run.cell.student, run.cell.method, run.seed)
         training = job.start(None if job.method.is_baseline else self._outputs_for(job))
-        seconds = self._train(training)
+        epochs, kept = self._train(training)
         quality = measure_quality(
             self._test_logits(training.network.eval()), job.dataset.test.labels, self.teacher_logits
         )
@@ -99,21 +100,31 @@ class Worker:
             agreement=quality.agreement,
             nll=quality.nll,
             ece=quality.ece,
-            train_seconds=seconds,
+            train_seconds=math.fsum(epoch.seconds for epoch in epochs),
+            fault=find_fault(
+                training.first_loss,
+                kept.loss,
+                quality.accuracy,
+                job.dataset.test.labels,
+                training.config.lr,
+            ),
         )
 
-    def _train(self, training: Training) -> float:
-        """Train to the end, or to the epoch that the validation images choose; the seconds that it took."""
+    def _train(self, training: Training) -> tuple[list[Epoch], Epoch]:
+        """Train to the end, or to the epoch that the validation images choose; all epochs, and the one that is kept."""
         config, validation = training.config, self.job.dataset.validation
-        if not config.chooses_epoch or validation is None:
-            return math.fsum(training.run_epoch().seconds for _ in range(config.epochs))
+        keep = KeepEpochs()
+        callbacks: tuple[Callback, ...] = (keep,)
+        if config.chooses_epoch and validation is not None:
+            images, labels = validation.images, validation.labels
 
-        def test(network: nn.Module) -> tuple[float, int]:
-            return measure_accuracy(compute_logits(network.eval(), validation.images), validation.labels)
+            def test(network: nn.Module) -> tuple[float, int]:
+                return measure_accuracy(compute_logits(network.eval(), images), labels)
 
-        fit(training, (History(test), ChooseEpoch(config.patience)))
+            callbacks += (History(test), ChooseEpoch(config.patience))
+        fit(training, callbacks)
         training.use_best()
-        return math.fsum(epoch.seconds for epoch in training.history)
+        return keep.epochs, keep.epochs[training.best.number - 1 if training.best else -1]
 
     def _outputs_for(self, job: Job) -> TeacherOutputs:
         """The teachers' outputs; for another choice of labelled images with each seed, if only some have labels."""

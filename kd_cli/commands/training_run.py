@@ -11,26 +11,24 @@ from torch import nn
 
 from kd_cli.commands.job import Job, heading
 from kd_cli.commands.results import TrainingResult
-from kd_cli.config import ConfigError, KdError, OutputConfig, RunStoppedError, TrainingConfig
+from kd_cli.config import ConfigError, KdError, OutputConfig, RunStoppedError
 from kd_cli.data.augmentation import augment
 from kd_cli.data.batches import BatchSource
 from kd_cli.data.dataset import Split
 from kd_cli.data.labels import NO_LABEL
 from kd_cli.distillation.objective import describe_outputs
 from kd_cli.evaluation.confidence import fit_confidence
-from kd_cli.evaluation.quality import chance_accuracy, measure_accuracy
+from kd_cli.evaluation.fault import find_fault, smaller_lr
+from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.files import require_output
 from kd_cli.networks.checkpoint import is_checkpoint, read_own_weights, save_checkpoint
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
 from kd_cli.networks.metadata import Confidence, Membership, Metadata
 from kd_cli.training.callbacks import ChooseEpoch, History, ProgressBar
-from kd_cli.training.loop import Callback, DivergedError, Training, fit
+from kd_cli.training.loop import Callback, DivergedError, fit
 from kd_cli.training.resume import SUFFIX, ResumeState, is_state
 
 log = logging.getLogger(__name__)
-
-MOST_LOSS_RISE = 2.0
-"""How far above its first loss a run may end. Contrastive losses rise by a fifth while their memory fills."""
 
 FIT_IMAGES = 5000
 """Images that confidences are fitted to, at most: 0.06 s of the default job's 10."""
@@ -109,7 +107,8 @@ def run_job(
         source=job.source,
         confidence=_fit_confidence(classifier, training.batches, job),
     )
-    fault = _find_fault(training, job)
+    kept = training.history[training.best.number - 1 if training.best else -1]
+    fault = find_fault(training.first_loss, kept.loss, kept.accuracy, watched.labels, job.training.lr)
     if fault is not None and not force:
         rejected = _rejected_path(path)
         _save(rejected, classifier, metadata, _kept(state, job, ensemble))
@@ -185,17 +184,6 @@ def _save(path: Path, classifier: Classifier, metadata: Metadata, kept: str) -> 
         raise KdError(f"{error}; {kept}") from error
 
 
-def _find_fault(training: Training, job: Job) -> str | None:
-    """Why a network that was trained is no result, and what to do; None if it is one."""
-    last = training.history[training.best.number - 1 if training.best else -1]
-    if training.first_loss is not None and last.loss > MOST_LOSS_RISE * abs(training.first_loss):
-        return f"the training loss rose from {training.first_loss:.4g} to {last.loss:.4g}: use {_smaller_lr(job)}"
-    if last.accuracy <= chance_accuracy((job.dataset.validation or job.dataset.test).labels):
-        advice = _smaller_lr(job) if job.training.lr > TrainingConfig().lr else "a larger --lr or more --epochs"
-        return f"the network is no better than chance (accuracy {last.accuracy:.2%}): use {advice}"
-    return None
-
-
 def _name_checkpoint(path: Path) -> str:
     """What is in a checkpoint that is about to be replaced."""
     try:
@@ -216,14 +204,10 @@ def _kept(state: ResumeState, job: Job, ensemble: Membership | None) -> str:
 
 
 def _after_divergence(state: ResumeState, job: Job, ensemble: Membership | None) -> str:
-    smaller = _smaller_lr(job)
+    smaller = smaller_lr(job.training.lr)
     if not state.epochs_kept or ensemble:  # the members that are done have learnt with the larger one
         return f"start again with {smaller}"
     return (
         f"{state.path} keeps {state.epochs_kept} of {job.training.epochs} epochs: "
         f"repeat the command with --resume and {smaller}"
     )
-
-
-def _smaller_lr(job: Job) -> str:
-    return f"a smaller --lr, e.g. --lr {min(job.training.lr / 10, TrainingConfig().lr):g}"

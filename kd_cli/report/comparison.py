@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd_cli.commands.results import CellResult, ComparisonResult, RunMeasures
+from kd_cli.commands.results import MEASURES, CellResult, ComparisonResult
 from kd_cli.config import CostAxis
 from kd_cli.evaluation.statistics import BETTER, CONFIDENCE, WORSE
 from kd_cli.report import as_csv
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 STYLES = {BETTER: "green", WORSE: "red"}
 
 CSV_FIRST = ("dataset", "student", "parameters", "macs", "method")
-CSV_MEASURES = [field.name for field in fields(RunMeasures)]
+CSV_MEASURES = ("seed", *MEASURES)
 
 PERCENT = f"{100 * CONFIDENCE:g} %"
 
@@ -151,6 +150,12 @@ def _print_notes(console: Console, result: ComparisonResult, dropped: Sequence[s
     if options:
         notes.append(f"Options: {'; '.join(options)}.")
     notes += [f"Left out: {refused.reason}." for refused in result.refused]
+    for cell in result.cells:
+        faults = [run.fault for run in cell.runs if run.fault]
+        if faults:
+            name = f"{cell.student} with {_row_name(cell, result)}"
+            learnt = f"{len(faults)} of {counted(len(cell.runs), 'run')} learnt nothing, and the means contain them"
+            notes.append(f"{name}: {learnt}. The first one: {faults[0]}.")
     for path, architecture in zip(result.teachers, result.teacher_architectures, strict=True):
         notes.append(f"Teacher: {path} ({architecture})")
     runs = result.runs

@@ -1,4 +1,4 @@
-"""The callbacks of a run: a progress bar, and a history with the accuracy on the test set."""
+"""The callbacks of a run: a progress bar, what its epochs came to, and the choice of the best one."""
 
 from collections.abc import Callable
 
@@ -56,6 +56,17 @@ class History(Callback):
         """Test the network."""
         accuracy, errors = self.test(training.network)
         training.history.append(EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds))
+
+
+class KeepEpochs(Callback):
+    """Writes down what each epoch came to on the training images, in ``epochs``."""
+
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+
+    def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
+        """One more."""
+        self.epochs.append(epoch)
 
 
 class ChooseEpoch(Callback):

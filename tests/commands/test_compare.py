@@ -133,6 +133,11 @@ class TestTheResult:
             ]
             assert [run.error_count for run in cell.runs] == [result.error_count for result in alone]
 
+    def test_says_which_runs_learnt_nothing(self, compare_here: Compare) -> None:
+        result = compare_here(seeds=1, training=TrainingConfig(epochs=1, lr=1e6))
+        assert all(run.fault and "the training loss rose" in run.fault for cell in result.cells for run in cell.runs)
+        assert "fault" not in result.cells[0].mean
+
     def test_leaves_out_what_cannot_work_and_says_why(self, compare_here: Compare) -> None:
         result = compare_here(methods=("kd", "at"), students=(CNN,), seeds=1)  # the teacher, an MLP, has no maps
         assert [cell.method for cell in result.cells] == ["labels", "kd"]

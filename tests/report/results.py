@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kd_cli.commands.results import (
+    MEASURES,
     BenchmarkedModel,
     BenchmarkResult,
     CellResult,
@@ -166,8 +167,7 @@ def cell_result(method: str = "labels", accuracies: Sequence[float] = (0.98, 0.9
         RunMeasures(seed, accuracy, round(1000 * (1 - accuracy)), 0.97, 0.07, 0.0125, 2.0)
         for seed, accuracy in enumerate(accuracies)
     )
-    names = [field.name for field in dataclasses.fields(RunMeasures) if field.name != "seed"]
-    values = {name: [getattr(run, name) for run in runs] for name in names}
+    values = {name: [getattr(run, name) for run in runs] for name in MEASURES}
     cell = CellResult(
         student="mlp-128",
         method=method,

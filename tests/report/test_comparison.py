@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,14 @@ class TestNotes:
     )
     def test_say_what_was_compared(self, printed: Printed, changes: dict[str, Any], note: str) -> None:
         assert note in printed(print_comparison, comparison_result(**changes))
+
+    def test_name_runs_that_learnt_nothing(self, printed: Printed) -> None:
+        whole, broken = cell_result("labels"), cell_result("kd")
+        runs = (broken.runs[0], replace(broken.runs[1], fault="no better than chance: use a larger --lr"))
+        out = printed(print_comparison, comparison_result([whole, replace(broken, runs=runs)]))
+        assert "mlp-128 with kd: 1 of 2 runs learnt nothing, and the means contain them." in out
+        assert "The first one: no better than chance: use a larger --lr." in out
+        assert "mlp-128 with labels" not in out
 
     def test_are_not_folded(self, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "40")

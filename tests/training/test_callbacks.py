@@ -15,7 +15,7 @@ from kd_cli.data.dataset import Dataset
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import build_classifier, compute_logits
 from kd_cli.networks.spec import parse_spec
-from kd_cli.training.callbacks import ChooseEpoch, History, ProgressBar
+from kd_cli.training.callbacks import ChooseEpoch, History, KeepEpochs, ProgressBar
 from kd_cli.training.loop import Callback, Epoch, EpochResult, Training, fit
 from kd_cli.training.objective import label_objective
 
@@ -55,14 +55,6 @@ def show(training: Training, monkeypatch: pytest.MonkeyPatch) -> Show:
     return run
 
 
-class Keep(Callback):
-    def __init__(self) -> None:
-        self.epochs: list[Epoch] = []
-
-    def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
-
-
 def test_history_has_what_the_loop_says_of_each_epoch_and_a_test_after_it(training: Training, tiny: Dataset) -> None:
     def test(network: nn.Module) -> tuple[float, int]:
         return measure_accuracy(compute_logits(network, tiny.test.images), tiny.test.labels)
@@ -73,7 +65,7 @@ def test_history_has_what_the_loop_says_of_each_epoch_and_a_test_after_it(traini
         def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
             tested.append(test(training.network))
 
-    keep = Keep()
+    keep = KeepEpochs()
     fit(training, [History(test), keep, Test()])
     assert training.history == [
         EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds)
