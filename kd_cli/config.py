@@ -231,6 +231,9 @@ class LabelConfig(Config):
     )
 
 
+DATA_DIR = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
+
+
 @dataclass(frozen=True)
 class DataConfig(Config):
     """Which data set, and where data sets are kept."""
@@ -242,7 +245,7 @@ class DataConfig(Config):
         short="-d",
         metavar="NAME|PATH",
     )
-    data_dir: Path = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
+    data_dir: Path = DATA_DIR
     image_size: int | None = option(
         None,
         "Height and width of a folder's images. Default: as for the networks used, else their commonest size.",
@@ -320,6 +323,33 @@ class CacheConfig(Config):
     cache_dir: Path | None = option(None, _CACHE_DIR, env="KD_CACHE_DIR")
 
 
+def _read_shape(text: str) -> tuple[int, ...]:
+    shape = tuple(int(part) for part in text.split(",") if part.strip().isdecimal())
+    if len(shape) != 3 or len(text.split(",")) != 3 or not all(1 <= size <= 10_000 for size in shape):
+        raise ConfigError(f"--shape {text}: use channels, height and width of the images, e.g. 3,224,224")
+    return shape
+
+
+@dataclass(frozen=True)
+class ImagesConfig(Config):
+    """For which images ``kd list layers`` builds a network: those of a data set, or of a shape."""
+
+    dataset: str | None = option(None, "Data set whose images it takes.", short="-d", metavar="NAME|PATH")
+    data_dir: Path = DATA_DIR
+    shape: tuple[int, ...] | None = option(
+        None,
+        "Shape of its images. Default: 1,28,28 for cnn-N and mlp-N, else 3,224,224.",
+        metavar="C,H,W",
+        read=_read_shape,
+    )
+    classes: int = option(10, "Number of classes.", minimum=2, maximum=100_000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset is not None and self.shape is not None:
+            raise ConfigError("give --dataset or --shape, not both")
+
+
 @dataclass(frozen=True)
 class TeacherConfig(Config):
     """Which teachers a student learns from."""
@@ -374,3 +404,15 @@ class ReportConfig(Config):
     json: bool = option(False, "Print one JSON object instead of tables.")
     plot: Path | None = option(None, "Draw the result there, too: PNG, SVG or PDF.", metavar="FILE")
     force: bool = option(False, "Replace files that kd did not write.")
+
+
+@dataclass(frozen=True)
+class PageConfig(ModelsConfig):
+    """Where the page of ``kd app`` is served, and whose networks it shows."""
+
+    port: int = option(8501, "Where the page listens.", minimum=1, maximum=65_535)
+    host: str = option("localhost", "Its address; 0.0.0.0 lets every machine in that can reach this one.")
+    allow_host: tuple[str, ...] = option(
+        (), "Another name under which browsers may ask for the page; may be repeated.", metavar="NAME"
+    )
+    browser: bool = option(True, "Open the page in a browser.")

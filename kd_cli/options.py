@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_cli.config import Config, ConfigError, CostAxis, DataConfig, ModelsConfig, Option, option, require_name
+from kd_cli.config import DATA_DIR, Config, ConfigError, CostAxis, Option, option, require_name
 from kd_cli.networks.spec import SPEC_HELP, Spec, parse_spec
 
 Command = Callable[..., None]
@@ -24,8 +24,6 @@ Command = Callable[..., None]
 STDOUT = Path("-")
 """Stands for standard output where a file is asked for."""
 
-
-_DATA_DIR = option(DataConfig().data_dir, "Where data sets are kept.", env="KD_DATA_DIR")
 
 _INIT = "Start from these weights (fine-tuning): a checkpoint, or a plain state dict."
 
@@ -75,7 +73,7 @@ class PredictionConfig(Config):
         short="-d",
         metavar="NAME",
     )
-    data_dir: Path = _DATA_DIR
+    data_dir: Path = DATA_DIR
     all: bool = option(False, "Read each digit of an image that shows several, not only the one with most ink.")
     top: int = option(2, "Classes to show of each prediction.", minimum=1, maximum=1_000)
     show: bool = option(False, "Draw what the networks saw.")
@@ -95,45 +93,6 @@ class PredictionConfig(Config):
         printed = {"--json": self.json, "--csv -": self.csv == STDOUT, "--show": self.show}
         if sum(printed.values()) > 1:
             raise ConfigError(f"{' and '.join(name for name, on in printed.items() if on)}: choose one of them")
-
-
-def _read_shape(text: str) -> tuple[int, ...]:
-    shape = tuple(int(part) for part in text.split(",") if part.strip().isdecimal())
-    if len(shape) != 3 or len(text.split(",")) != 3 or not all(1 <= size <= 10_000 for size in shape):
-        raise ConfigError(f"--shape {text}: use channels, height and width of the images, e.g. 3,224,224")
-    return shape
-
-
-@dataclass(frozen=True)
-class ImagesConfig(Config):
-    """For which images ``kd list layers`` builds a network: those of a data set, or of a shape."""
-
-    dataset: str | None = option(None, "Data set whose images it takes.", short="-d", metavar="NAME|PATH")
-    data_dir: Path = _DATA_DIR
-    shape: tuple[int, ...] | None = option(
-        None,
-        "Shape of its images. Default: 1,28,28 for cnn-N and mlp-N, else 3,224,224.",
-        metavar="C,H,W",
-        read=_read_shape,
-    )
-    classes: int = option(10, "Number of classes.", minimum=2, maximum=100_000)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dataset is not None and self.shape is not None:
-            raise ConfigError("give --dataset or --shape, not both")
-
-
-@dataclass(frozen=True)
-class PageConfig(ModelsConfig):
-    """Where the page of ``kd app`` is served, and whose networks it shows."""
-
-    port: int = option(8501, "Where the page listens.", minimum=1, maximum=65_535)
-    host: str = option("localhost", "Its address; 0.0.0.0 lets every machine in that can reach this one.")
-    allow_host: tuple[str, ...] = option(
-        (), "Another name under which browsers may ask for the page; may be repeated.", metavar="NAME"
-    )
-    browser: bool = option(True, "Open the page in a browser.")
 
 
 def with_options(command: Command) -> Command:

@@ -14,8 +14,7 @@ from typing import Any
 
 from kd_cli.app.addresses import Names, require_free, where_to_open
 from kd_cli.app.limits import DISCONNECTED_SECONDS, MESSAGE_MEGABYTES, UPLOAD_MEGABYTES
-from kd_cli.config import DataConfig, KdError
-from kd_cli.options import PageConfig
+from kd_cli.config import DataConfig, KdError, PageConfig
 
 INSTALL = "pip install 'kd-cli[app]', or pip install -e '.[app]' in a checkout"
 

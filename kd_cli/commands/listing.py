@@ -7,11 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd_cli.config import DataConfig, KdError
+from kd_cli.config import DataConfig, ImagesConfig, KdError
 from kd_cli.data.sources import SOURCES
 from kd_cli.distillation.methods import METHODS
 from kd_cli.networks.spec import Spec
-from kd_cli.options import ImagesConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

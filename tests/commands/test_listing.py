@@ -8,11 +8,11 @@ import pytest
 
 from kd_cli.commands import listing
 from kd_cli.commands.listing import list_datasets, list_layers, list_methods, list_networks
-from kd_cli.config import ConfigError, DataConfig, KdError
+from kd_cli.config import ConfigError, DataConfig, ImagesConfig, KdError
 from kd_cli.data.sources import SOURCES
 from kd_cli.distillation.methods import METHODS
 from kd_cli.networks.spec import parse_spec
-from kd_cli.options import ImagesConfig, make_config
+from kd_cli.options import make_config
 
 COLOUR = ImagesConfig(shape=(3, 12, 12), classes=37)
 NETWORK = """
