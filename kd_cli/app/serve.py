@@ -82,18 +82,19 @@ def serve(page: PageConfig, data: DataConfig) -> None:
         MAIN,
         lifespan=partial(_announce, page),
         middleware=[Middleware(Gate, Names(page.host, page.allow_host), count_bytes)],
-        on_script_error=_tell_of_fault,
+        on_script_error=tell_of_fault,
     )
     _hear_hangups()
     try:
-        app.run(config=_settings(page))
+        app.run(config=streamlit_settings(page))
     except KeyboardInterrupt:
         pass  # how it ends
     finally:
         process.end_all()
 
 
-def _settings(page: PageConfig) -> dict[str, Any]:
+def streamlit_settings(page: PageConfig) -> dict[str, Any]:
+    """What Streamlit is told, of what its version knows."""
     from streamlit import config, logger
 
     logger.set_log_level("ERROR")  # or it would say that its settings change
@@ -120,7 +121,7 @@ async def _announce(page: PageConfig, app: object) -> AsyncIterator[None]:
     yield None
 
 
-def _tell_of_fault(error: Exception) -> bool:
+def tell_of_fault(error: Exception) -> bool:
     """What no page expected: the server's log says what it was, the visitor only that it happened."""
     import streamlit
 

@@ -10,11 +10,15 @@ import urllib.request
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from kd_cli.app import serve
 from kd_cli.app.addresses import where_to_open
+from kd_cli.config import PageConfig
 from tests.app import browser
 from tests.app.test_process import is_alive, wait_until
 from tests.conftest import ROOT, CommandLine
@@ -69,6 +73,19 @@ def test_a_slip_in_models_dir_does_not_show_the_weights_that_ship(
     code, stdout, stderr = kd("app", "--no-browser", "--dataset", "digits", "--models-dir", "modles")
     assert (code, stdout, stderr.count("\n")) == (1, "", 1)
     assert "no teacher or student for digits in modles" in stderr
+
+
+class TestAFaultOfAPage:
+    def test_tells_the_visitor_no_path_and_the_log_all(self, caplog: pytest.LogCaptureFixture) -> None:
+        fail = "serve.tell_of_fault(ValueError('/home/somebody/data'))"
+        page: Any = AppTest.from_string(f"from kd_cli.app import serve\nassert {fail}", default_timeout=120).run()
+        (shown,) = [each.value for each in [*page.error, *page.exception]]
+        assert "Something is wrong with this page" in shown
+        assert "/home" not in shown
+        assert "/home/somebody/data" in caplog.text
+
+    def test_is_not_shown_by_streamlit_itself(self) -> None:
+        assert serve.streamlit_settings(PageConfig())["client.showErrorDetails"] == "none"
 
 
 @dataclass(frozen=True)
