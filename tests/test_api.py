@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 import kd_cli
 from kd_cli.config import ConfigError, KdError
 from tests.conftest import ROOT
+from tests.data.images import save
 
 Pairs = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -91,6 +92,37 @@ def test_a_spec_can_be_saved_and_used_again(pairs: Pairs, tmp_path: Path) -> Non
     (evaluated,) = kd_cli.evaluate(path, data=pairs).models
     assert evaluated.accuracy == trained.accuracy
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Images in folders named after their classes, as a user has them."""
+    images, labels = make_images(90)
+    for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        pixels = image.mul(255).byte().permute(1, 2, 0).numpy()
+        save(tmp_path / "images" / f"class {label}" / f"{number}.png", pixels)
+    return tmp_path / "images"
+
+
+def test_a_folder_is_data_and_a_path_is_a_teacher(folder: Path, tmp_path: Path) -> None:
+    teacher, student = tmp_path / "teacher.safetensors", tmp_path / "student.safetensors"
+    data: dict[str, Any] = {"data": folder, "data_dir": tmp_path / "prepared"}
+    kd_cli.train_teacher("mlp-8", output=teacher, **data, **FEW)
+    distilled = kd_cli.distill("mlp-8", teacher, output=student, **data, **FEW)
+    assert (distilled.result.teachers, distilled.result.checkpoint) == ((str(teacher),), str(student))
+    first, second = kd_cli.evaluate(student, teacher=teacher, **data).models
+    assert (first.checkpoint, second.accuracy) == (str(teacher), distilled.accuracy)
+    result = kd_cli.predict(*sorted(folder.rglob("*.png")), teacher=teacher, student=student, top=1)
+    assert [model.checkpoint for model in result.models] == [str(teacher), str(student)]
+    correct = [image.student and image.student.label == Path(image.file).parent.name for image in result.images]
+    assert sum(map(bool, correct)) > 60
+    assert result.images[0].teacher
+    assert len(result.images[0].teacher.top) == 1
+
+
+def test_a_name_is_data(tmp_path: Path) -> None:
+    trained = kd_cli.train_teacher("mlp-8", "digits", data_dir=tmp_path, **FEW)
+    assert (trained.result.dataset, trained.result.test_images) == ("digits", 500)
 
 
 def test_a_comparison_makes_a_fresh_student_for_each_seed(teacher: Any, pairs: Pairs) -> None:
