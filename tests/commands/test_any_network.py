@@ -18,7 +18,7 @@ from kd_cli.networks.classifier import build_classifier
 from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import DATA_DIR, CommandLine, read_json
-from tests.data.images import make_folder
+from tests.data.images import make_folder, noise, save
 from tests.sources import register
 
 CPU = torch.device("cpu")
@@ -61,6 +61,51 @@ def test_every_command_takes_images_and_networks_of_any_kind(
     teacher, student = read_json(kd("benchmark", *data, "--json"))["models"]
     assert student["macs"] == 11 * 19 * 8 * 9 * channels + 8 * classes
     assert teacher["macs"] > 5_000_000
+    students = ("--students", f"{USERS}:Small,mlp-8", "--seeds", "1", "--jobs", "1")
+    compared = read_json(kd("compare", *data, *QUICK, *students, "--json"))
+    assert compared["cells"][0]["parameters"] == distilled["parameters"]
+    assert len(compared["cells"]) == 4
+    save(Path("one.png"), noise(0, channels=channels))
+    (image,) = read_json(kd("predict", "one.png", *data[:2], "--json"))["images"]
+    assert [len(image[role]["probabilities"]) for role in ("teacher", "student")] == [classes, classes]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "one.png", "--teacher", "own.safetensors"),
+        ("distill", *OURS, *QUICK, "--teacher", "own.safetensors"),
+        ("compare", *OURS, *QUICK, "--teacher", "own.safetensors", "--seeds", "1", "--jobs", "1"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_users_network_is_read_where_it_is_trusted(
+    kd: CommandLine, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    register(monkeypatch, "ours", make(3, 1))
+    assert kd("train-teacher", *OURS, *QUICK, "--arch", f"{USERS}:Small", "-o", "own.safetensors")[0] == 0
+    save(Path("one.png"), noise(0, channels=1))
+    code, _, stderr = kd(*command)
+    assert (code, f"add --trust {USERS}" in stderr) == (1, True)
+    code, _, stderr = kd(*command, "--trust", USERS)
+    assert code == 0, stderr
+
+
+@pytest.mark.slow
+def test_worker_processes_train_networks_of_users_and_libraries(kd: CommandLine) -> None:
+    pytest.importorskip("timm")
+    make_folder(Path("images"), each=30, height=32, width=32)
+    Path("nets.py").write_text(
+        "from torch import nn\n"
+        "def small(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.Flatten(), nn.Linear(3600, num_classes))\n"
+    )
+    data = ("--dataset", "images", "--device", "cpu")
+    students = "nets.py:small,torchvision:mobilenet_v3_small,timm:lcnet_035"
+    assert kd("train-teacher", *data, *QUICK, "--arch", "mlp-8")[0] == 0
+    result = read_json(kd("compare", *data, *QUICK, "--students", students, "--seeds", "1", "--jobs", "2", "--json"))
+    assert (result["failed"], result["runs"]["side_by_side"]) == ([], 2)
+    assert [cell["student"] for cell in result["cells"][::2]] == students.split(",")
 
 
 def test_a_teacher_as_others_publish_it_teaches(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +140,26 @@ def test_training_starts_from_given_weights(kd: CommandLine, monkeypatch: pytest
     config = StudentConfig(parse_spec("mlp-9"), labels, data=data, run=run, init=Path("first.safetensors"))
     with pytest.raises(KdError, match=r"does not fit mlp-9: fc1.weight is \(8, 960\), not \(9, 960\)"):
         resolve_student(config, needs_teacher=False)
+
+
+def test_a_student_starts_from_given_weights(kd: CommandLine) -> None:
+    digits = ("-d", "digits", "-e", "2", "--json")
+    first = read_json(kd("train-teacher", *digits, "--arch", "mlp-16", "-o", "first.safetensors"))
+    unchanged = ("--student", "mlp-16", "--method", "labels", "--lr", "1e-9")
+    result = read_json(kd("distill", *digits, *unchanged, "--init", "first.safetensors"))
+    assert (result["accuracy"], result["options"]["init"]) == (first["accuracy"], "first.safetensors")
+
+
+def test_a_student_of_other_classes_starts_with_a_fresh_last_layer_and_a_notice(
+    kd: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, "ours", make(3, 1))
+    assert kd("train-teacher", *OURS, *QUICK, "--arch", "mlp-8", "-o", "first.safetensors")[0] == 0
+    register(monkeypatch, "ours", make(5, 1))
+    student = ("--data-dir", "data5", "--student", "mlp-8", "--method", "labels", "--init", "first.safetensors")
+    code, _, stderr = kd("distill", "--dataset", "ours", *QUICK, *student)
+    assert code == 0
+    assert "first.safetensors tells other classes apart: fc2.weight, fc2.bias start afresh" in stderr
 
 
 def test_weights_to_start_from_are_never_replaced(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
