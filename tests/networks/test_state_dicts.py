@@ -77,6 +77,18 @@ def test_file_of_anything_else_is_refused_in_one_line(tmp_path: Path, content: A
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("new", [True, False], ids=["ZIP", "pickle"])
+def test_state_dict_that_was_saved_on_a_gpu_that_is_not_here_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: bool
+) -> None:
+    weights = build_network(parse_spec("mlp-8")).state_dict()
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:63")
+    torch.save(weights, tmp_path / "plain.pth", _use_new_zipfile_serialization=new)
+    read = read_weights(tmp_path / "plain.pth")
+    assert {tensor.device for tensor in read.values()} == {CPU}
+    torch.testing.assert_close(read, dict(weights), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("cut", [100, 1000, -1])
 def test_cut_off_state_dict_is_refused(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "plain.pth"
