@@ -34,6 +34,13 @@ def test_a_run_is_told_from_others_of_the_same_title(printed: Printed, changes: 
     assert caption in lines
 
 
+@pytest.mark.parametrize("outputs", ["computed once, kept in cache/x", None])
+def test_a_run_says_how_it_came_by_the_teachers_outputs(printed: Printed, outputs: str | None) -> None:
+    lines = printed(print_training, training_result(teacher_outputs=outputs)).splitlines()
+    told = [line for line in lines if line.startswith("Teacher outputs:")]
+    assert told == ([f"Teacher outputs: {outputs}"] if outputs else [])
+
+
 def test_an_ensemble_shows_its_members_and_then_what_they_achieve_together(printed: Printed) -> None:
     out = printed(print_training, ensemble_result(3))
     assert [out.count(f"Saved to models/teacher-{seed}.safetensors") for seed in range(3)] == [1, 1, 1]
