@@ -81,6 +81,7 @@ def test_what_a_teacher_cannot_give_is_left_out_once_the_teachers_are_known() ->
         (lambda: ComparisonConfig(temperatures=(4.0, 0.0)), "--temperatures 0.0"),
         (lambda: ComparisonConfig(alphas=(2.0,)), "--alphas 2.0"),
         (lambda: ComparisonConfig(seeds=0), "--seeds 0"),
+        (lambda: ComparisonConfig(seeds=10**9), "--seeds 1000000000: use a number from 1 to 10,000"),
         (lambda: ComparisonConfig(jobs=0), "--jobs 0"),
     ],
 )
