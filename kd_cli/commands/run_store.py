@@ -91,6 +91,8 @@ def _check(measures: RunMeasures, run: Run, test_images: int) -> RunMeasures:
         raise ValueError("NLL or seconds are not finite")
     if {type(measures.seed), type(measures.error_count)} != {int}:  # what JSON has as 50.0 would stay one
         raise TypeError("seed or errors are no whole numbers")
+    if not isinstance(measures.fault, str | None):
+        raise TypeError("the fault is no text")
     if measures.seed != run.seed or measures.error_count != round((1 - measures.accuracy) * test_images):
         raise ValueError("seed or errors do not fit")
     return measures
