@@ -64,7 +64,6 @@ app = typer.Typer(
     name="kd",
     help="Knowledge distillation, measured: a small student network learns from a larger teacher.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

@@ -69,6 +69,32 @@ class TestStarting:
         assert {command for command in COMMANDS if re.search(rf"^ +{command} ", stdout, re.MULTILINE)} == set(COMMANDS)
         assert len(app.registered_commands) == len(COMMANDS)
 
+    @pytest.mark.parametrize("group", [(), ("list",)], ids=" ".join)
+    def test_the_help_has_a_short_form_and_cuts_no_summary_off(
+        self, kd: CommandLine, monkeypatch: pytest.MonkeyPatch, group: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        code, stdout, _ = kd(*group, "-h")
+        assert (code, stdout) == kd(*group, "--help")[:2]
+        summaries = stdout.split("Commands:\n")[1].splitlines()
+        assert len(summaries) >= 5
+        assert all(summary.endswith(".") and not summary.endswith("...") for summary in summaries)
+
+    @pytest.mark.parametrize(("typed", "found"), [("kd dis", "distill"), ("kd distill --temp", "--temperature")])
+    def test_a_shell_can_complete_names(self, tmp_path: Path, typed: str, found: str) -> None:
+        told = {"_KD_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        command = [sys.executable, "-c", "from kd_cli.cli import run; run()"]
+        run = subprocess.run(command, cwd=tmp_path, env=os.environ | told, capture_output=True, text=True, check=True)
+        assert run.stdout.split() == [found]
+
+    def test_options_in_short_are_those_in_full(self, kd: CommandLine) -> None:
+        short = ("-d", "digits", "-e", "1", "-s", "7", "-o", "short.safetensors")
+        full = ("--dataset", "digits", "--epochs", "1", "--seed", "7", "--output", "full.safetensors")
+        for options in (short, full):
+            assert kd("train-teacher", "--arch", "mlp-8", *options)[0] == 0
+        assert Path("short.safetensors").read_bytes() == Path("full.safetensors").read_bytes()
+        assert read_json(kd("evaluate", "short.safetensors", "--json"))["dataset"] == "digits"
+
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_has_a_help(self, kd: CommandLine, command: str) -> None:
         code, stdout, stderr = kd(command, "--help")
