@@ -32,6 +32,7 @@ from tests.digits import drawings, pages, sheets
 from tests.digits import images as digit_images
 from tests.digits.images import Images, Labels, accuracy, draw_seven, load_networks, uci_file
 from tests.digits.sheets import Sheet
+from tests.other_device import NetworkOnDevice, OtherDevice
 
 CPU = torch.device("cpu")
 
@@ -227,6 +228,12 @@ class TestClassify:
         expected = (logits / 3).softmax(dim=1)
         np.testing.assert_allclose([each.probabilities for each in predictions], expected)
         assert {each.unlike for each in predictions} == {False}
+
+    def test_predictions_need_no_device_with_64_bits(self, checkpoint: Checkpoint, images: NDArray[np.uint8]) -> None:
+        expected = classify(checkpoint, images)
+        with OtherDevice():
+            elsewhere: Any = NetworkOnDevice(checkpoint.classifier)
+            assert classify(replace(checkpoint, classifier=elsewhere), images) == expected
 
     def test_images_with_less_than_the_least_confidence_are_unlike_the_others(
         self, checkpoint: Checkpoint, images: NDArray[np.uint8]

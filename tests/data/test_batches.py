@@ -9,6 +9,7 @@ from kd_cli.data.augmentation import augment
 from kd_cli.data.batches import BLOCK, BatchSource
 from kd_cli.data.dataset import Dataset, Split, to_pixels
 from kd_cli.data.seeds import spawn_seeds
+from tests.other_device import DEVICE, OtherDevice
 
 Presets = tuple[str, ...]
 
@@ -49,6 +50,22 @@ def test_images_are_augmented_as_asked_by_a_stream_of_its_own(tiny: Dataset, pre
     (batch,) = BatchSource(split, BLOCK, seed=3, presets=presets).epoch()
     stream = torch.Generator().manual_seed(spawn_seeds(3).augmentation)
     assert torch.equal(batch.images, to_pixels(augment(split.images[batch.index], presets, stream)))
+
+
+@VARIANTS
+@pytest.mark.parametrize("views", [0, 2])
+def test_images_of_another_device_stay_there_and_are_shown_in_the_same_order_and_views(
+    tiny: Dataset, presets: Presets, views: int
+) -> None:
+    source = BatchSource(tiny.train, 64, seed=0, presets=presets, views=views)
+    with OtherDevice():
+        elsewhere = BatchSource(tiny.train.to(DEVICE), 64, seed=0, presets=presets, views=views)
+        batches = list(elsewhere.epoch())
+    for batch, other in zip(source.epoch(), batches, strict=True):
+        assert other.images.device == DEVICE
+        assert torch.equal(batch.images, other.images.cpu())
+        assert torch.equal(batch.labels, other.labels.cpu())
+        assert torch.equal(batch.index, other.index.cpu())
 
 
 @VARIANTS

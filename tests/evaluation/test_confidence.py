@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kd_cli.evaluation.confidence import LEAST_SHARE, fit_confidence
+from tests.other_device import to_device
 
 
 @pytest.fixture
@@ -42,6 +43,13 @@ def test_confidences_are_better_calibrated_on_other_images(labels: Tensor, suren
 
 def test_images_that_the_network_learnt_do_not_change_its_confidences(labels: Tensor) -> None:
     assert fit_confidence(logits_of(labels, 3), labels, seen_before=True).temperature == 1
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_fitting_needs_no_device_with_64_bits(labels: Tensor, seen_before: bool) -> None:
+    logits = logits_of(labels, 3)
+    fitted = fit_confidence(to_device(logits), to_device(labels), seen_before)
+    assert fitted == fit_confidence(logits, labels, seen_before)
 
 
 @pytest.mark.parametrize("seen_before", [False, True])

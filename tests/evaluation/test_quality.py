@@ -17,7 +17,7 @@ from kd_cli.evaluation.quality import (
     measure_calibration,
     measure_quality,
 )
-from tests.evaluation.without_64_bits import to_device
+from tests.other_device import to_device
 
 LOGITS = 3 * torch.randn(500, 10, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(500) % 10
