@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 import kd_cli
 from kd_cli.config import ConfigError, KdError
+from kd_cli.training import memory, processes
 from tests.conftest import ROOT
 from tests.data.images import save
 
@@ -170,6 +172,15 @@ def test_an_option_that_does_not_exist_gets_the_nearest_name(pairs: Pairs) -> No
 def test_a_module_cannot_be_saved_under_a_name_that_brings_it_back(pairs: Pairs, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="factory"):
         kd_cli.train_teacher(Net(), pairs, output=tmp_path / "net.safetensors", **FEW)
+
+
+def test_a_programs_memory_is_handed_out_as_before(teacher: Any, pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = Mock()
+    for room in (memory, processes):
+        monkeypatch.setattr(room, "keep_freed_memory", keep)
+    kd_cli.compare(Net(4), teacher.classifier, pairs, seeds=1, **FEW | {"epochs": 1})
+    kd_cli.distill(Net(4), teacher.classifier, pairs, **FEW | {"epochs": 1})
+    keep.assert_not_called()
 
 
 def test_importing_the_package_imports_no_torch() -> None:
