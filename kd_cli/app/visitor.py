@@ -7,7 +7,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from kd_cli.app.gate import COOKIE
 from kd_cli.app.limits import MAX_TABS
 
-_visitors: dict[str, str] = {}
+visitors: dict[str, str] = {}
 """The visitor of each tab, the latest last."""
 
 
@@ -16,11 +16,11 @@ def current_visitor() -> str:
     context = get_script_run_ctx()
     assert context is not None
     tab = context.session_id
-    _visitors.pop(tab, None)
-    _visitors[tab] = st.context.cookies.get(COOKIE, tab)  # without cookies, a visitor is a tab
-    for old in list(_visitors)[:-MAX_TABS]:
-        _visitors.pop(old, None)
-    return _visitors[tab]
+    visitors.pop(tab, None)
+    visitors[tab] = st.context.cookies.get(COOKIE, tab)  # without cookies, a visitor is a tab
+    for old in list(visitors)[:-MAX_TABS]:
+        visitors.pop(old, None)
+    return visitors[tab]
 
 
 def is_here(visitor: str) -> bool:
@@ -28,4 +28,4 @@ def is_here(visitor: str) -> bool:
     if not runtime.exists():
         return True
     is_open = runtime.get_instance().is_active_session
-    return any(owner == visitor and is_open(tab) for tab, owner in list(_visitors.items()))
+    return any(owner == visitor and is_open(tab) for tab, owner in list(visitors.items()))

@@ -120,13 +120,13 @@ def list_networks() -> NetworkList:
                 "torchvision:NAME",
                 ("torchvision:resnet18", "torchvision:mobilenet_v3_small"),
                 "classifiers of torchvision, for 3 channels",
-                _count_registered("torchvision"),
+                count_registered("torchvision"),
             ),
             NetworkFamily(
                 "timm:NAME",
                 ("timm:resnet18", "timm:vit_tiny_patch16_224"),
                 "classifiers of timm, for any channels: pip install 'kd-cli[timm]'",
-                _count_registered("timm"),
+                count_registered("timm"),
             ),
             NetworkFamily(
                 "FILE.py:FACTORY or MODULE:FACTORY",
@@ -143,7 +143,7 @@ def list_datasets() -> DatasetList:
 
 
 @cache
-def _count_registered(library: str) -> int | None:
+def count_registered(library: str) -> int | None:
     """How many classifiers a library has, read from its source: to import it takes seconds."""
     found = find_spec(library)
     if found is None or found.origin is None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -164,9 +163,12 @@ class Queue:
         self.student, self.data = student, data
         self.processes: list[FakeProcess] = []
         self.gone: set[str] = set()
+        self.broken: OSError | None = None
         self.runs = Runs(self._launch, lambda visitor: visitor not in self.gone)  # type: ignore[arg-type]
 
     def _launch(self, work: Work, hear: Callable[[Event], None]) -> FakeProcess:
+        if self.broken:
+            raise self.broken
         self.processes.append(FakeProcess(work, hear))
         return self.processes[-1]
 
@@ -234,6 +236,7 @@ def test_a_run_whose_visitor_has_left_stops_after_its_epoch_once_others_wait(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "DISCONNECTED_SECONDS", 0)
+    monkeypatch.setattr(run_module, "LOOK_SECONDS", 0.05)
     left = queue.add("a")
     wait_until(lambda: left.running)
     queue.gone = {"a"}
@@ -245,11 +248,11 @@ def test_a_run_whose_visitor_has_left_stops_after_its_epoch_once_others_wait(
     assert left.result is not None
 
 
-def test_a_run_that_cannot_start_fails_and_the_next_has_its_turn(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(queue.runs, "_launch", Mock(side_effect=OSError(errno.ENOMEM, "Cannot allocate memory")))
-        first = queue.add("a")
-        first.wait(60)
+def test_a_run_that_cannot_start_fails_and_the_next_has_its_turn(queue: Queue) -> None:
+    queue.broken = OSError(errno.ENOMEM, "Cannot allocate memory")
+    first = queue.add("a")
+    first.wait(60)
+    queue.broken = None
     assert first.error == "it could not be started: Cannot allocate memory; try again later"
     queue.finish(queue.add("a"))
 

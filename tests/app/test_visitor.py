@@ -16,7 +16,7 @@ Tabs = dict[str, str]
 @pytest.fixture
 def tabs(monkeypatch: pytest.MonkeyPatch) -> Tabs:
     opened: Tabs = {}
-    monkeypatch.setattr(visitor, "_visitors", {})
+    monkeypatch.setattr(visitor, "visitors", {})
     monkeypatch.setattr(runtime, "exists", lambda: True)
     monkeypatch.setattr(runtime, "get_instance", lambda: Mock(is_active_session=opened.__contains__))
     return opened
@@ -65,5 +65,4 @@ def test_tabs_are_not_remembered_without_bound(tabs: Tabs, look: Mock, monkeypat
     for number in range(10):
         tabs[str(number)] = f"visitor {number}"
         look(str(number))
-    assert len(visitor._visitors) == 3
-    assert visitor.is_here("visitor 9")
+    assert [visitor.is_here(f"visitor {number}") for number in range(10)] == [False] * 7 + [True] * 3

@@ -58,7 +58,7 @@ def test_the_networks_of_a_library_are_counted_as_it_counts_them() -> None:
 
 
 def test_a_library_that_is_not_installed_has_no_count() -> None:
-    assert listing._count_registered("no_such_library") is None
+    assert listing.count_registered("no_such_library") is None
 
 
 class TestLayers:

@@ -114,10 +114,11 @@ class TestNamedLayers:
         ],
     )
     def test_that_do_not_do_are_refused_before_the_teacher_computes(self, options: Any, message: str) -> None:
-        outputs = TeacherOutputs([make("foreign")], split_of(37))
+        teacher, images = make("foreign"), [0]
+        teacher.register_forward_pre_hook(lambda _, inputs: images.append(len(inputs[0])))
         with pytest.raises(KdError, match=message):
-            build_objective(MethodConfig("at", **options), outputs, make("foreign"), 0)
-        assert not outputs._outputs
+            build_objective(MethodConfig("at", **options), TeacherOutputs([teacher], split_of(37)), make("foreign"), 0)
+        assert max(images) <= 1  # to find the layers
 
     @pytest.mark.parametrize("name", PLACE_BY_PLACE)
     def test_have_a_regressor_that_is_part_of_the_state_and_learns(self, name: str) -> None:
