@@ -72,6 +72,10 @@ def make_folder(folder: Path) -> None:
         **{os.fsdecode(b"pics/\xff.png"): 1, "pics/two\nlines.png": 4, "plot.png": 7},
     }.items():
         draw_digit(folder / name, digit)
+    for digit in (1, 7):
+        (folder / f"shots/{digit}").mkdir(parents=True)
+        for number in range(12):
+            draw_digit(folder / f"shots/{digit}/{number}.png", digit, width=3 + number % 4)
     for name in ("pics/no image.png", "read-only.txt"):
         (folder / name).write_text("text\n")
     (folder / "read-only.txt").chmod(0o444)
@@ -95,10 +99,10 @@ OURS = ("teacher.safetensors", "broken.safetensors")
 """What this program wrote before: it may be replaced where the command says so, with a line that names it."""
 
 
-def draw_digit(path: Path, digit: int) -> None:
+def draw_digit(path: Path, digit: int, width: int = 5) -> None:
     lines = {1: [(30, 8), (30, 52)], 4: [(36, 52), (36, 8), (14, 36), (48, 36)], 7: [(14, 10), (46, 10), (24, 52)]}
     image = Image.new("L", (60, 60), 255)
-    ImageDraw.Draw(image).line(lines[digit], fill=0, width=5)
+    ImageDraw.Draw(image).line(lines[digit], fill=0, width=width)
     image.save(path)
 
 
@@ -478,7 +482,7 @@ class Check:
             run = next(each for each in _runs(again.result) if self.folder / f"{each['checkpoint']}.resume" == state)
             history = torch.load(state, weights_only=True)["history"]
             assert len(history) >= int(kept["done"])
-            assert len(run["history"]) == int(kept["all"])
+            assert len(run["history"]) == int(kept["all"]) or "--patience" in self.args
             assert run["history"][: len(history)] == history
         elif "members are saved: repeat the command with --resume" in line:
             again = self._repeat("--resume")
@@ -488,13 +492,15 @@ class Check:
             assert again.code == 0, again.stderr
 
     def _repeat(self, *more: str, without: str = "") -> Answer:
-        copy = self.folder.with_name("copy")
-        copy_tree(self.folder, copy)
+        aside = self.folder.with_name("aside")
+        self.folder.rename(aside)
+        copy_tree(aside, self.folder)  # where it was: a data set in a folder is known by its place
         args = tuple(each for each in self.args if each not in (without, "--json"))
         try:
-            return run_command(copy, (*args, *more, "--json"))
+            return run_command(self.folder, (*args, *more, "--json"))
         finally:
-            shutil.rmtree(copy)
+            shutil.rmtree(self.folder)
+            aside.rename(self.folder)
 
     def _find(self, shown: str) -> Path:
         """The file whose name was printed so."""
@@ -543,6 +549,8 @@ def command(*words: Words) -> Words:
 
 
 DIGITS = ("--dataset", "digits")
+SHOTS = ("--dataset", "shots")
+DATA = mostly([DIGITS], [SHOTS])
 TARGETS = ("--output", "--csv", "--plot", "--save-preprocessed", "--models-dir", "--results-dir")
 WRONG: list[Args] = [
     *(
@@ -574,18 +582,43 @@ OUTPUTS = mostly(
     ["new.safetensors", "new.pth", "a folder/new", "red\x1b[31m.png", "teacher.safetensors", "link.safetensors"],
     [
         *("important.md", "notes.csv", "plot.png", "link.md", "read-only.txt", "weights.pth", "pics/7.png", "pipe"),
-        *("runs/mine.txt", "cv", "my", "my.safetensors", "pics", ".", "", "x.resume", "broken.safetensors", "new.png"),
+        *(
+            "shots/1/0.png",
+            "runs/mine.txt",
+            "cv",
+            "my",
+            "my.safetensors",
+            "pics",
+            ".",
+            "",
+            "x.resume",
+            "broken.safetensors",
+            "new.png",
+        ),
     ],
 )
 PLOTS = mostly(
     ["new.png", "a folder/new.svg", "red\x1b[31m.png", "new.pdf"],
-    ["plot.png", "link.png", "pics/7.png", "important.md", "new.safetensors", "teacher.safetensors", ".png", "pipe"],
+    [
+        *("plot.png", "link.png", "pics/7.png", "shots/7/1.png", "important.md", "new.safetensors"),
+        *("teacher.safetensors", ".png", "pipe"),
+    ],
 )
 TABLES = mostly(
     ["new.csv", "a folder/new", "new.png"],
-    ["notes.csv", "important.md", "link.md", "results.json", "teacher.safetensors", "pics", "pipe", "new.safetensors"],
+    [
+        "notes.csv",
+        "important.md",
+        "link.md",
+        "shots/1/2.png",
+        "results.json",
+        "teacher.safetensors",
+        "pics",
+        "pipe",
+        "new.safetensors",
+    ],
 )
-FOLDERS = mostly(["new", "a folder"], ["pics", "theirs", "runs", "runs/models/digits", "important.md", "."])
+FOLDERS = mostly(["new", "a folder"], ["pics", "theirs", "shots", "runs", "runs/models/digits", "important.md", "."])
 IMAGES = mostly(
     ["pics", "pics/7.png", "pics/8.jpg", "pics/*.png", "-"],
     ["plot.png", "link.png", "important.md", "pipe", "new", "gone", "."],
@@ -599,11 +632,14 @@ TRAINING = some(
     one("--schedule", st.sampled_from(["constant", "cosine"])),
     one("--seed", st.sampled_from(["7", "4294967295"])),
     *(("--augment", "shift"), ("--augment", "warp"), ("--resume",), ("--resume",), ("-e", "3")),
+    *(("--validation-fraction", "0.2", "--patience", "1"), ("--validation-fraction", "0.2", "--keep-best")),
 )
+START = some(1, one("--init", CHECKPOINTS))
 OUTPUT = some(2, one("--output", OUTPUTS), ("--resume",), one("--models-dir", FOLDERS))
 SHOWN = some(2, ("--json",), one("--plot", PLOTS))
 NETWORK = st.sampled_from(["mlp-8", "mlp-4", "cnn-2", "mlp-1"])
-TEACHERS = some(1, one("--teacher", CHECKPOINTS), one("--ensemble", st.sampled_from(["2", "3"])))
+VIEWS = ("--augment", "flip-crop", "--teacher-views", "2")
+TEACHERS = some(1, one("--teacher", CHECKPOINTS), one("--ensemble", st.sampled_from(["2", "3"])), VIEWS)
 LABELS = some(1, *(("--train-fraction", share) for share in ("0.01", "0.5", "0.9999")), ("--transfer", "all"))
 COMPARISON = some(
     3,
@@ -612,7 +648,7 @@ COMPARISON = some(
     *(("--seeds", "2"), ("--temperatures", "1,4"), ("--temperatures", "x"), one("--results-dir", FOLDERS)),
     *(("--fresh",), one("--csv", TABLES), ("--plot-cost", "parameters")),
 )
-EVALUATION = some(2, DIGITS, CHECKPOINTS.map(lambda path: (path,)))
+EVALUATION = some(2, DIGITS, SHOTS, CHECKPOINTS.map(lambda path: (path,)))
 PREDICTION = some(
     3,
     *(
@@ -654,8 +690,8 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(
         args=command(
-            *(st.just((*DIGITS, "--epochs", "2")), one("--arch", NETWORK), some(1, ("--ensemble", "2"))),
-            *(TRAINING, OUTPUT, SHOWN),
+            *(DATA, st.just(("--epochs", "2")), one("--arch", NETWORK), some(1, ("--ensemble", "2"))),
+            *(TRAINING, START, OUTPUT, SHOWN),
         ),
         fault=FAULTS,
     )
@@ -664,9 +700,9 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(
         args=command(
-            *(st.just((*DIGITS, "--epochs", "2")), one("--student", NETWORK)),
+            *(DATA, st.just(("--epochs", "2")), one("--student", NETWORK)),
             one("--method", mostly(["kd", "labels", "rkd", "dkd"], ["fitnet", "crd", "at"])),
-            *(TRAINING, TEACHERS, LABELS, OUTPUT, SHOWN),
+            *(TRAINING, START, TEACHERS, LABELS, OUTPUT, SHOWN),
         ),
         fault=FAULTS,
     )
@@ -675,7 +711,7 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(
         args=command(
-            st.just((*DIGITS, "--epochs", "1", "--jobs", "1", "--seeds", "1", "--students", "mlp-4")),
+            *(DATA, st.just(("--epochs", "1", "--jobs", "1", "--seeds", "1", "--students", "mlp-4"))),
             *(COMPARISON, TEACHERS, LABELS, SHOWN),
         ),
         fault=FAULTS,
@@ -690,6 +726,10 @@ class Sequences(RuleBasedStateMachine):
     @rule(args=command(EVALUATION, SHOWN), fault=FAULTS)
     def benchmark(self, args: Args, fault: Fault | None) -> None:
         self.step(("benchmark", *args), fault)
+
+    @rule(args=command(some(2, ("--clear",), ("--json",), one("--cache-dir", FOLDERS))), fault=FAULTS)
+    def list_cache(self, args: Args, fault: Fault | None) -> None:
+        self.step(("list", "cache", *args), fault)
 
     @rule(args=command(IMAGES.map(lambda image: (image,)), PREDICTION), fault=FAULTS)
     def predict(self, args: Args, fault: Fault | None) -> None:
