@@ -64,6 +64,10 @@ class ResumeState(Callback):
         try:
             self._write(state)
             self.epochs_kept = len(history)
+        except KeyboardInterrupt:
+            if self.path.exists():  # it may have come before or after the new state took its place
+                self.epochs_kept = len(self._read()["history"])
+            raise
         except KdError as error:
             log.warning("%s (the run goes on, but --resume could not go on from epoch %d)", error, len(history))
 

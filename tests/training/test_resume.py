@@ -1,6 +1,7 @@
 """A run that is stopped, in whatever way, and resumed ends with the very bytes of one that was never stopped."""
 
 import io
+import itertools
 import json
 import os
 import random
@@ -17,7 +18,9 @@ import torch
 
 from kd_cli.config import DataConfig
 from kd_cli.data.prepared import load
+from kd_cli.files import write_atomically
 from kd_cli.networks.checkpoint import load_checkpoint
+from kd_cli.training import resume
 from kd_cli.training.loop import Callback, Epoch, Training
 from kd_cli.training.resume import is_state
 from tests.conftest import CommandLine, hear_interrupts
@@ -127,6 +130,24 @@ def test_interrupt_says_in_one_line_what_is_kept_and_how_to_go_on(kd: CommandLin
     assert (code, stdout, stderr.count("\n")) == (130, "", 1)
     assert f"{STATE} keeps 2 of 4 epochs" in stderr
     assert "--resume" in stderr
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_interrupt_while_a_state_is_written_says_what_is_kept(
+    kd: CommandLine, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    calls = itertools.count()
+
+    def write(path: Path, content: bytes) -> None:
+        last = next(calls) == 1  # after the second epoch
+        if written or not last:
+            write_atomically(path, content)
+        if last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(resume, "write_atomically", write)
+    code, _, stderr = kd(*TEACHER)
+    assert (code, f"{STATE} keeps {2 if written else 1} of 4 epochs" in stderr) == (130, True)
 
 
 def test_interrupted_run_leaves_the_earlier_checkpoint(kd: CommandLine, stop_in_epoch: HappenIn) -> None:
