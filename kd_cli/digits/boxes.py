@@ -30,6 +30,10 @@ class Box(NamedTuple):
         """The longer one of width and height."""
         return max(self.width, self.height)
 
+    def moved(self, right: float, down: float) -> "Box":
+        """The same rectangle, so much further to the right and down."""
+        return Box(self.left + right, self.top + down, self.right + right, self.bottom + down)
+
     def is_level_with(self, other: "Box") -> bool:
         """Whether one of the two has at least half of the other's height in common with it."""
         return min(self.bottom, other.bottom) - max(self.top, other.top) >= 0.5 * min(self.height, other.height)

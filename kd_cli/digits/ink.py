@@ -27,6 +27,9 @@ NOISE_MARGIN = 4.5
 BLANK_MARGIN = 4
 """Standard deviations of the paper's noise which the mean of the ink exceeds."""
 
+LEAST_PIXELS = 12
+"""On the shorter side of a page that shows several digits; the gaps in a digit drawn in fewer tell nothing."""
+
 SOFT_EDGE = 0.06
 """Of the page's shorter side; edges as soft as that are those of shadows."""
 
@@ -75,8 +78,9 @@ def find_digits(page: Pixels) -> list[Ink]:
     """
     contrast, pieces = _find_pieces(page)
     scale = page.shape[1] / contrast.shape[1], page.shape[0] / contrast.shape[0]
+    several = min(page.shape[:2]) >= LEAST_PIXELS
     digits = []
-    for parts in pieces.digits():
+    for parts in pieces.digits() if several else [pieces.around_heaviest()]:
         mask = pieces.mask(parts)
         mass = float(pieces.mass[parts].sum())
         digits.append(Ink(_cut_out(contrast, mask), _box_around(mask).scaled(*scale), mass))

@@ -20,6 +20,7 @@ from kd_cli.config import KdError
 from kd_cli.digits.boxes import Box
 from kd_cli.digits.decode import Pixels, read_page, read_with_size
 from kd_cli.digits.ink import find_digits, find_ink
+from kd_cli.digits.sheet import find_sheet
 
 Image28 = NDArray[np.uint8]
 """A digit as MNIST has them, (28, 28): 0 is paper, 255 is ink."""
@@ -71,13 +72,14 @@ def read_digits(source: Path | BinaryIO, name: str, every: bool) -> list[Digit]:
     unchanged = _unchanged(page)
     if unchanged is not None:
         return [Digit(unchanged, Box(0, 0, IMAGE_SIZE, IMAGE_SIZE), 1, 1)]
+    sheet = find_sheet(page)
     with _blank_named(name):
-        found = find_digits(page)
+        found = find_digits(sheet.pixels)
     heaviest = max(found, key=lambda digit: digit.mass)
     return [
         Digit(
             like_mnist(digit.values),
-            digit.box.scaled(width / page.shape[1], height / page.shape[0]).in_whole_pixels(),
+            sheet.on_page(digit.box, width, height),
             number,
             len(found),
         )
@@ -108,7 +110,7 @@ def from_page(page: Pixels) -> Image28:
         KdError: the page is blank.
     """
     unchanged = _unchanged(page)
-    return like_mnist(find_ink(page)) if unchanged is None else unchanged
+    return like_mnist(find_ink(find_sheet(page).pixels)) if unchanged is None else unchanged
 
 
 def like_mnist(ink: Pixels) -> Image28:

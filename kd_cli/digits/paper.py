@@ -5,6 +5,7 @@ in one colour direction, whichever that is: dark on light, light on dark, and re
 """
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -28,14 +29,13 @@ def measure_contrast(page: Pixels) -> tuple[Pixels, float]:
 
     Returns:
         The contrast, (rows, columns), about 0 where there is paper, and the standard deviation of the paper's noise
-        after `smooth`. A small page comes back larger, and one that was enlarged by repeating pixels smaller.
+        after `smooth`. A small page comes back larger.
     """
-    page = _without_blocks(page)
     contrast = _along_ink_colour(page - _paper(page))
     return _without_shadows(_enlarge(contrast)), _noise(contrast)
 
 
-def _without_blocks(page: Pixels) -> Pixels:
+def without_blocks(page: Pixels) -> Pixels:
     """Undo an enlargement that repeated pixels, if there was one: blocks have edges that no ink has."""
     size = page.shape[:2]
     edges = [np.nonzero(np.any(np.diff(page, axis=axis) != 0, axis=(1 - axis, 2)))[0] + 1 for axis in (0, 1)]
@@ -43,12 +43,19 @@ def _without_blocks(page: Pixels) -> Pixels:
     if block < 3:
         return page
     # From 8 to 300 pixels, blocks are 37 or 38 wide: their count is what is whole, and edges lie within a pixel of it.
-    counts = [round(side / block) for side in size]
-    for each, side, n in zip(edges, size, counts, strict=True):
-        if np.abs(each - np.round(each * n / side) * side / n).max(initial=0) > 1:
-            return page
+    counts = [_count_blocks(each, side, block) for each, side in zip(edges, size, strict=True)]
+    if 0 in counts:
+        return page
     rows, columns = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(counts, size, strict=True))
     return page[np.ix_(rows, columns)]
+
+
+def _count_blocks(edges: NDArray[np.int64], side: int, block: int) -> int:
+    """Into how many blocks, the narrowest this wide, edges at these places cut a side; 0 if they are no such blocks."""
+    for count in range(side // block, -(-side // (block + 1)) - 1, -1):
+        if count and np.abs(edges - np.round(edges * count / side) * side / count).max(initial=0) <= 1:
+            return count
+    return 0
 
 
 def _paper(page: Pixels) -> Pixels:

@@ -30,11 +30,14 @@ from tests.digits.images import (
     as_a_user_would,
     load_digits,
     load_networks,
+    load_semeion,
+    semeion_file,
     through_pipeline,
     uci_file,
 )
 
 UCI_FILES = [(8, "NEAREST"), (64, "NEAREST"), (64, "BICUBIC"), (300, "NEAREST"), (300, "BICUBIC")]
+SEMEION_SIDES = (16, 64, 300)
 CHUNK = 25
 """Files that a process takes at a time."""
 
@@ -58,13 +61,15 @@ def main() -> None:
     print(f"{'':24}{'pipeline':>24}{'grey, resize, invert':>24}")
     print(f"{'':24}" + "".join(f"{role:>12}" for role in 2 * list(networks)))
     _show("plain test images", networks, images[None], labels)
-    drawn = [name for name in seen if not name.startswith("UCI")]
+    drawn = [name for name in seen if name in pages.KINDS]
     for name in drawn:
         _show(name, networks, seen[name], labels)
     together = np.concatenate([seen[name] for name in drawn], axis=1)
     _show("all kinds", networks, together, np.tile(labels, len(drawn)))
     for name in [name for name in seen if name.startswith("UCI")]:
         _show(name, networks, seen[name], load_uci_digits().target)
+    for name in [name for name in seen if name.startswith("Semeion")]:
+        _show(name, networks, seen[name], load_semeion()[1])
 
 
 def see_all(images: Images, kinds: list[str]) -> Iterator[tuple[str, Images]]:
@@ -84,6 +89,12 @@ def see_all(images: Images, kinds: list[str]) -> Iterator[tuple[str, Images]]:
             chunks[f"UCI {side}x{side} {resampling.lower()}"] = [
                 pool.submit(see, uci[start : start + CHUNK]) for start in range(0, len(uci), CHUNK)
             ]
+        semeion, _ = load_semeion()
+        for side in SEMEION_SIDES if len(semeion) else ():
+            chunks[f"Semeion {side}x{side}"] = [
+                pool.submit(see_semeion, semeion[start : start + CHUNK], side)
+                for start in range(0, len(semeion), CHUNK)
+            ]
         for name, parts in tqdm(chunks.items(), unit="kind", disable=None):
             yield name, np.concatenate([part.result() for part in parts], axis=1)
 
@@ -96,6 +107,11 @@ def see_pages(images: Images, kind: str, first: int) -> Images:
 def see_uci(digits: NDArray[np.float64], side: int, resampling: str) -> Images:
     """The same for scikit-learn's digits, (N, 8, 8), as files of this size."""
     return _see([uci_file(digit, side, Image.Resampling[resampling]) for digit in digits])
+
+
+def see_semeion(digits: Images, side: int) -> Images:
+    """The same for Semeion's digits, (N, 16, 16)."""
+    return _see([semeion_file(digit, side) for digit in digits])
 
 
 def _see(files: list[bytes]) -> Images:

@@ -30,7 +30,16 @@ from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine, make_dataset
 from tests.digits import drawings, pages, sheets
 from tests.digits import images as digit_images
-from tests.digits.images import Images, Labels, accuracy, draw_seven, load_networks, uci_file
+from tests.digits.images import (
+    Images,
+    Labels,
+    accuracy,
+    draw_seven,
+    load_networks,
+    load_semeion,
+    semeion_file,
+    uci_file,
+)
 from tests.digits.sheets import Sheet
 from tests.other_device import NetworkOnDevice, OtherDevice
 
@@ -121,6 +130,19 @@ class TestAccuracy:
         seen = digit_images.see(uci_file(image, side, Image.Resampling.NEAREST) for image in images)
         for network in networks.values():
             assert accuracy(network, seen, labels) >= 0.9
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("side", [16, 64, 300])
+    def test_digits_whose_ink_lies_on_all_borders_are_predicted(
+        self, networks: dict[str, Checkpoint], side: int
+    ) -> None:
+        images, labels = load_semeion()
+        if not len(images):
+            pytest.skip("$KD_DATA_DIR has no Semeion")
+        seen = digit_images.see(semeion_file(image, side) for image in images)
+        assert seen.any(axis=(1, 2)).all()  # none is blank
+        assert accuracy(networks["teacher"], seen, labels) >= 0.9
+        assert accuracy(networks["student"], seen, labels) >= 0.87
 
 
 class TestSheets:

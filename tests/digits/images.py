@@ -53,6 +53,18 @@ def load_digits(count: int) -> tuple[Images, Labels]:
     return test.images[:count, 0].numpy(), test.labels[:count].numpy()
 
 
+def load_semeion() -> tuple[Images, Labels]:
+    """The Semeion set (Buscema 1998), (1593, 16, 16), 1 is ink; nothing if $KD_DATA_DIR does not have it."""
+    file = Path(os.environ.get("KD_DATA_DIR", "data")) / "semeion" / "semeion.data.gz"
+    rows = np.loadtxt(file) if file.exists() else np.empty((0, 266))
+    return rows[:, :256].reshape(-1, 16, 16).astype(np.uint8), rows[:, 256:266].argmax(axis=1)
+
+
+def semeion_file(bits: NDArray[np.uint8], side: int) -> bytes:
+    """One of them, black on white, as a PNG file of ``side`` x ``side``."""
+    return encode(Image.fromarray(255 * (1 - bits)).resize((side, side), Image.Resampling.NEAREST))
+
+
 def load_networks(models_dir: Path) -> dict[str, Checkpoint]:
     """MNIST's teacher and student from this folder, or else those that ship."""
     cpu = torch.device("cpu")

@@ -7,8 +7,9 @@ from PIL import Image
 
 from kd_cli.config import KdError
 from kd_cli.digits.decode import Pixels
-from kd_cli.digits.ink import find_ink
+from kd_cli.digits.ink import find_digits, find_ink
 from kd_cli.digits.mnist_format import Image28, like_mnist
+from kd_cli.digits.paper import without_blocks
 from tests.digits.images import draw_seven
 
 COVER: Pixels = np.pad(draw_seven(), 60) / np.float32(255)
@@ -20,7 +21,7 @@ CLEAN = 1 - COVER
 def find(page: NDArray[np.floating]) -> Image28:
     """The ink on a page, (height, width) for grey or (height, width, 3), as 28x28."""
     page = page.astype(np.float32)
-    return like_mnist(find_ink(page if page.ndim == 3 else np.repeat(page[..., None], 3, axis=2)))
+    return like_mnist(find_ink(without_blocks(page if page.ndim == 3 else np.repeat(page[..., None], 3, axis=2))))
 
 
 def assert_alike(image: Image28, expected: Image28, tolerance: float) -> None:
@@ -83,6 +84,13 @@ def test_a_page_enlarged_in_blocks_is_seen_as_the_small_one(side: int, enlarged_
     small = Image.fromarray(255 - draw_seven()).resize((side, side), Image.Resampling.BOX)
     enlarged = small.resize((enlarged_side, enlarged_side), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(find(np.asarray(enlarged) / 255), find(np.asarray(small) / 255))
+
+
+@pytest.mark.parametrize(("enlarged", "expected"), [(1, 1), (3, 2)])
+def test_two_pieces_are_two_digits_only_where_there_are_pixels_enough_to_tell(enlarged: int, expected: int) -> None:
+    page = np.ones((8, 8, 3), np.float32)
+    page[1:7, 1:3] = page[1:7, 5:7] = 0
+    assert len(find_digits(page.repeat(enlarged, axis=0).repeat(enlarged, axis=1))) == expected
 
 
 def test_a_broken_digit_keeps_its_parts() -> None:
