@@ -20,6 +20,7 @@ from kd_cli.config import KdError
 from kd_cli.digits.boxes import Box
 from kd_cli.digits.decode import Pixels, read_page, read_with_size
 from kd_cli.digits.ink import find_digits, find_ink
+from kd_cli.digits.saved import is_ours
 from kd_cli.digits.sheet import find_sheet
 
 Image28 = NDArray[np.uint8]
@@ -69,7 +70,7 @@ def read_digits(source: Path | BinaryIO, name: str, every: bool) -> list[Digit]:
         KdError: there is no such file, it is not an image, it is damaged, too large, or blank.
     """
     page, (width, height) = read_with_size(source, name)
-    unchanged = _unchanged(page)
+    unchanged = _unchanged(source, page)
     if unchanged is not None:
         return [Digit(unchanged, Box(0, 0, IMAGE_SIZE, IMAGE_SIZE), 1, 1)]
     sheet = find_sheet(page)
@@ -100,7 +101,8 @@ def read_source(source: Path | BinaryIO, name: str) -> Image28:
     """
     page = read_page(source, name)
     with _blank_named(name):
-        return from_page(page)
+        unchanged = _unchanged(source, page)
+        return from_page(page) if unchanged is None else unchanged
 
 
 def from_page(page: Pixels) -> Image28:
@@ -109,8 +111,7 @@ def from_page(page: Pixels) -> Image28:
     Raises:
         KdError: the page is blank.
     """
-    unchanged = _unchanged(page)
-    return like_mnist(find_ink(find_sheet(page).pixels)) if unchanged is None else unchanged
+    return like_mnist(find_ink(find_sheet(page).pixels))
 
 
 def like_mnist(ink: Pixels) -> Image28:
@@ -137,24 +138,9 @@ def _blank_named(name: str) -> Iterator[None]:
         raise KdError(f"{name} is blank: use an image with a digit in it") from error
 
 
-def _unchanged(page: Pixels) -> Image28 | None:
-    """A page that is what `like_mnist` gives already; else None."""
-    if page.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
-        for image in (page.mean(axis=2), 1 - page.mean(axis=2)):
-            if _is_like_mnist(image):
-                return _to_bytes(image)
-    return None
-
-
-def _is_like_mnist(image: Pixels) -> bool:
-    """Whether a 28x28 image is what `like_mnist` gives already: a black border, and the ink centred in 20x20."""
-    rows, columns = (np.nonzero(image.any(axis=axis))[0] for axis in (1, 0))
-    if not len(rows) or image.max() < 0.5 or max(np.ptp(rows), np.ptp(columns)) >= INK_BOX:
-        return False
-    starts = (
-        _corner(image.sum(axis=axis)[span[0] : span[-1] + 1], IMAGE_SIZE) for axis, span in ((1, rows), (0, columns))
-    )
-    return all(abs(start - span[0]) <= 1 for start, span in zip(starts, (rows, columns), strict=True))
+def _unchanged(source: Path | BinaryIO, page: Pixels) -> Image28 | None:
+    """A page that this program saved as what networks saw; else None. MNIST's own digits are read as all others are."""
+    return _to_bytes(page[..., 0]) if page.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE) and is_ours(source) else None
 
 
 def _crop(ink: Pixels) -> Pixels:

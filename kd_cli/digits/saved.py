@@ -4,6 +4,7 @@ import io
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,14 @@ def encode(image: NDArray[np.uint8]) -> bytes:
     return png.getvalue()
 
 
-def is_ours(path: Path) -> bool:
+def is_ours(file: Path | BinaryIO) -> bool:
     """Whether a file holds what `encode` gives."""
+    if not isinstance(file, Path):
+        file.seek(0)
+        return f"Software\0{MAKER}".encode() in file.read(200)
     try:
-        with path.open("rb") as file:
-            return f"Software\0{MAKER}".encode() in file.read(200)
+        with file.open("rb") as opened:
+            return is_ours(opened)
     except OSError:
         return False
 
