@@ -90,13 +90,13 @@ def find_digits(page: Pixels) -> list[Ink]:
 def _find_pieces(page: Pixels) -> "tuple[Pixels, _Pieces]":
     """The contrast of a page without ruled lines, and the pieces of ink in it."""
     contrast, noise = measure_contrast(page)
-    contrast = _without_ruled_lines(contrast, _threshold(float(contrast.max()), noise) / 2)
+    contrast = _without_ruled_lines(contrast, ink_threshold(float(contrast.max()), noise) / 2)
     smoothed = smooth(contrast)
-    darkness = _Pieces(smoothed, _threshold(float(smoothed.max()), noise)).darkness()
+    darkness = _Pieces(smoothed, ink_threshold(float(smoothed.max()), noise)).darkness()
     if darkness < max(FAINTEST, BLANK_MARGIN * noise):
         raise KdError("it is blank")
     # Once more, with a threshold that fits the digits rather than the darkest speck.
-    return contrast, _Pieces(smoothed, _threshold(darkness, noise))
+    return contrast, _Pieces(smoothed, ink_threshold(darkness, noise))
 
 
 def _without_ruled_lines(contrast: Pixels, threshold: float) -> Pixels:
@@ -211,6 +211,6 @@ def _blur(contrast: Pixels, sigma: float) -> Pixels:
     return resize(small, contrast.shape, Image.Resampling.BILINEAR)
 
 
-def _threshold(darkest: float, noise: float) -> float:
+def ink_threshold(darkest: float, noise: float) -> float:
     """The contrast from which a pixel may be ink: clear of the noise, but never more than half of the darkest."""
     return min(max(INK_SHARE * darkest, NOISE_MARGIN * noise, FAINTEST / 2), darkest / 2)

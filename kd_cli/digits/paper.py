@@ -31,8 +31,8 @@ def measure_contrast(page: Pixels) -> tuple[Pixels, float]:
         The contrast, (rows, columns), about 0 where there is paper, and the standard deviation of the paper's noise
         after `smooth`. A small page comes back larger.
     """
-    contrast = _along_ink_colour(page - _paper(page))
-    return _without_shadows(_enlarge(contrast)), _noise(contrast)
+    contrast = _along_ink_colour(page - find_paper(page))
+    return _without_shadows(_enlarge(contrast)), measure_noise(contrast)
 
 
 def without_blocks(page: Pixels) -> Pixels:
@@ -58,7 +58,7 @@ def _count_blocks(edges: NDArray[np.int64], side: int, block: int) -> int:
     return 0
 
 
-def _paper(page: Pixels) -> Pixels:
+def find_paper(page: Pixels) -> Pixels:
     """The colour of the paper at each pixel: a smooth surface through what agrees with the page's border.
 
     A quadratic in the coordinates, per channel, by iteratively reweighted least squares with Cauchy's weights, so that
@@ -119,12 +119,28 @@ def _without_shadows(contrast: Pixels) -> Pixels:
     return flat
 
 
-def _noise(contrast: Pixels) -> float:
+def measure_noise(contrast: Pixels) -> float:
     """Standard deviation of the paper's noise after `smooth`, from how far most pixels are from their neighbours."""
     roughness = np.abs(contrast - ndimage.uniform_filter(contrast, 3))
     # Of a normal variable's absolute value, 0.385 is the 30 % quantile; 0.943 of it is left without the mean of nine.
     deviation = float(np.quantile(roughness, 0.3)) / (0.385 * 0.943)
     return 0.28 * deviation  # a Gaussian of 1 pixel leaves this much of white noise
+
+
+def tell_two_colours(page: Pixels) -> NDArray[np.bool_]:
+    """Which pixels are of the one of two colours, by Otsu's threshold along the direction in which colours differ most.
+
+    Otsu 1979, "A Threshold Selection Method from Gray-Level Histograms": the variance between the two is the largest.
+    """
+    colours = page.reshape(-1, 3) - page.mean(axis=(0, 1))
+    values = colours @ np.linalg.eigh(colours.T @ colours)[1][:, -1]
+    counts, edges = np.histogram(values, 64)
+    below = np.cumsum(counts)[:-1]
+    sums = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2)
+    above = len(values) - below
+    between = below * above * (sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)) ** 2
+    colour: NDArray[np.bool_] = (values > edges[1 + between.argmax()]).reshape(page.shape[:2])
+    return colour
 
 
 def smooth(contrast: Pixels) -> Pixels:

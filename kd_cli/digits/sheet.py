@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from kd_cli.digits.boxes import Box
 from kd_cli.digits.decode import Pixels
 from kd_cli.digits.paper import without_blocks
+from kd_cli.digits.surroundings import find_inside
 from kd_cli.digits.tight import pad_tight
+
+ROUNDS = 6
+"""How often something may surround something: a box on a sheet on a table, and black edges of a scanner."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,16 @@ class Sheet:
 
 
 def find_sheet(page: Pixels) -> Sheet:
-    """The whole page, (height, width, 3); with paper around it where ink lies on all of its borders."""
+    """The innermost sheet or box of a page, (height, width, 3); or the page, with paper around ink that fills it."""
     pixels = without_blocks(page)
     height, width = pixels.shape[:2]
     padded, margin = pad_tight(pixels)
-    return Sheet(padded, -margin, -margin, (width, height))
+    sheet = Sheet(padded, -margin, -margin, (width, height))
+    if margin:
+        return sheet
+    for _ in range(ROUNDS):
+        inside = find_inside(sheet.pixels)
+        if inside is None:
+            break
+        sheet = Sheet(inside.pixels, sheet.left + inside.left, sheet.top + inside.top, sheet.page)
+    return sheet

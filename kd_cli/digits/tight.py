@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from kd_cli.digits.decode import Pixels
-from kd_cli.digits.paper import block_means
+from kd_cli.digits.paper import block_means, tell_two_colours
 
 Mask = NDArray[np.bool_]
 
@@ -54,22 +54,6 @@ def pad_tight(page: Pixels) -> tuple[Pixels, int]:
     padded = np.pad(page, ((margin, margin), (margin, margin), (0, 0)))
     there = np.pad(np.ones(page.shape[:2], bool), margin)[..., None]
     return np.where(there, padded, np.median(small[~ink], axis=0)), margin
-
-
-def tell_two_colours(page: Pixels) -> Mask:
-    """Which pixels are of the one of two colours, by Otsu's threshold along the direction in which colours differ most.
-
-    Otsu 1979, "A Threshold Selection Method from Gray-Level Histograms": the variance between the two is the largest.
-    """
-    colours = page.reshape(-1, 3) - page.mean(axis=(0, 1))
-    values = colours @ np.linalg.eigh(colours.T @ colours)[1][:, -1]
-    counts, edges = np.histogram(values, 64)
-    below = np.cumsum(counts)[:-1]
-    sums = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2)
-    above = len(values) - below
-    between = below * above * (sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)) ** 2
-    colour: Mask = (values > edges[1 + between.argmax()]).reshape(page.shape[:2])
-    return colour
 
 
 def _has_two_colours(page: Pixels, light: Mask) -> bool:

@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits as load_uci_digits
 from tqdm import tqdm
 
 from kd_cli.networks.checkpoint import Checkpoint
-from tests.digits import pages
+from tests.digits import pages, scenes
 from tests.digits.images import (
     Images,
     Labels,
@@ -46,7 +46,7 @@ def main() -> None:
     """Measure and print, a line at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--digits", type=int, default=2000, help="how many of the first test digits to draw")
-    parser.add_argument("--kind", action="append", choices=list(pages.KINDS), help="default: all kinds")
+    parser.add_argument("--kind", action="append", choices=[*pages.KINDS, *scenes.KINDS], help="default: all kinds")
     parser.add_argument("--seen", type=Path, help="keep what the networks see in this file, or take it from there")
     arguments = parser.parse_args()
     networks = load_networks(Path(os.environ.get("KD_MODELS_DIR", "runs/models")))
@@ -54,7 +54,7 @@ def main() -> None:
     if arguments.seen and arguments.seen.exists():
         seen = dict(np.load(arguments.seen))
     else:
-        seen = dict(see_all(images, arguments.kind or list(pages.KINDS)))
+        seen = dict(see_all(images, arguments.kind or [*pages.KINDS, *scenes.KINDS]))
     if arguments.seen:
         np.savez_compressed(arguments.seen, **seen)
 
@@ -64,8 +64,11 @@ def main() -> None:
     drawn = [name for name in seen if name in pages.KINDS]
     for name in drawn:
         _show(name, networks, seen[name], labels)
-    together = np.concatenate([seen[name] for name in drawn], axis=1)
-    _show("all kinds", networks, together, np.tile(labels, len(drawn)))
+    if drawn:
+        together = np.concatenate([seen[name] for name in drawn], axis=1)
+        _show("all kinds of page", networks, together, np.tile(labels, len(drawn)))
+    for name in [name for name in seen if name in scenes.KINDS]:
+        _show(name, networks, seen[name], labels)
     for name in [name for name in seen if name.startswith("UCI")]:
         _show(name, networks, seen[name], load_uci_digits().target)
     for name in [name for name in seen if name.startswith("Semeion")]:
@@ -101,7 +104,8 @@ def see_all(images: Images, kinds: list[str]) -> Iterator[tuple[str, Images]]:
 
 def see_pages(images: Images, kind: str, first: int) -> Images:
     """(2, N, 28, 28): each digit on a page of its own, which its number decides, seen in both ways."""
-    return _see([pages.draw(image, kind, seed) for seed, image in enumerate(images, start=first)])
+    draw = scenes.draw if kind in scenes.KINDS else pages.draw
+    return _see([draw(image, kind, seed) for seed, image in enumerate(images, start=first)])
 
 
 def see_uci(digits: NDArray[np.float64], side: int, resampling: str) -> Images:

@@ -28,7 +28,7 @@ from kd_cli.networks.classifier import build_classifier, compute_logits
 from kd_cli.networks.metadata import Confidence, Metadata
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine, make_dataset
-from tests.digits import drawings, pages, sheets
+from tests.digits import drawings, pages, scenes, sheets
 from tests.digits import images as digit_images
 from tests.digits.images import (
     Images,
@@ -121,13 +121,25 @@ class TestAccuracy:
         for network in networks.values():
             assert accuracy(network, seen, labels) >= accuracy(network, images, labels) - 0.04
 
-    @pytest.mark.parametrize("side", [8, 64, 300])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", [kind for kind in scenes.KINDS if kind != "16x16 bitmap"])
+    def test_what_is_around_the_paper_is_left_out(
+        self, mnist_digits: tuple[Images, Labels], networks: dict[str, Checkpoint], kind: str
+    ) -> None:
+        images, labels = mnist_digits[0][:PAGES_OF_A_KIND], mnist_digits[1][:PAGES_OF_A_KIND]
+        seen = digit_images.see(scenes.draw(image, kind, seed) for seed, image in enumerate(images))
+        assert accuracy(networks["teacher"], seen, labels) >= 0.9
+        assert accuracy(networks["student"], seen, labels) >= 0.88
+
+    @pytest.mark.parametrize(
+        ("side", "resampling"), [(8, "NEAREST"), (64, "NEAREST"), (64, "BICUBIC"), (300, "NEAREST")]
+    )
     def test_digits_of_another_data_set_that_fill_the_image_are_predicted(
-        self, networks: dict[str, Checkpoint], side: int
+        self, networks: dict[str, Checkpoint], side: int, resampling: str
     ) -> None:
         uci = load_uci_digits()
         images, labels = uci.images[::6], uci.target[::6]
-        seen = digit_images.see(uci_file(image, side, Image.Resampling.NEAREST) for image in images)
+        seen = digit_images.see(uci_file(image, side, Image.Resampling[resampling]) for image in images)
         for network in networks.values():
             assert accuracy(network, seen, labels) >= 0.9
 

@@ -46,14 +46,14 @@ class Drawing:
 def draw(digit: NDArray[np.uint8], kind: str, seed: int) -> bytes:
     """The file of one page: ``digit``, (28, 28) as in MNIST, on a page of this kind."""
     random = np.random.default_rng([seed, sorted(KINDS).index(kind)])
-    return KINDS[kind](_place(digit, random), random)
+    return KINDS[kind](place(digit, random), random)
 
 
-def _place(digit: NDArray[np.uint8], random: Random) -> Drawing:
+def place(digit: NDArray[np.uint8], random: Random, widths: tuple[int, int] = PAGE_WIDTHS) -> Drawing:
     """Dark ink on light paper: a digit of any size, anywhere on a page of any size."""
     rows, columns = np.nonzero(digit)
     ink = Image.fromarray(digit[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
-    page_width = int(np.exp(random.uniform(*np.log(PAGE_WIDTHS))))
+    page_width = int(np.exp(random.uniform(*np.log(widths))))
     page_height = int(page_width * random.uniform(0.7, 1.4))
     height = random.uniform(*DIGIT_HEIGHTS) * page_height
     scale = min(height / ink.height, 0.9 * page_width / ink.width)
@@ -67,33 +67,33 @@ def _place(digit: NDArray[np.uint8], random: Random) -> Drawing:
 
 
 def _plain(drawing: Drawing, random: Random) -> bytes:
-    return _png(drawing.pixels)
+    return as_png(drawing.pixels)
 
 
 def _light_on_dark(drawing: Drawing, random: Random) -> bytes:
-    return _png(1 - drawing.pixels)
+    return as_png(1 - drawing.pixels)
 
 
 def _coloured(drawing: Drawing, random: Random) -> bytes:
-    return _png(_in_colour(drawing, random).pixels)
+    return as_png(_in_colour(drawing, random).pixels)
 
 
 def _gradient(drawing: Drawing, random: Random) -> bytes:
-    return _png(_lit(drawing.pixels, random))
+    return as_png(lit(drawing.pixels, random))
 
 
 def _noise(drawing: Drawing, random: Random) -> bytes:
-    return _png(_noisy(drawing.pixels, random))
+    return as_png(noisy(drawing.pixels, random))
 
 
 def _jpeg(drawing: Drawing, random: Random) -> bytes:
-    return encode(_image(drawing.pixels), "JPEG", quality=30)
+    return encode(as_image(drawing.pixels), "JPEG", quality=30)
 
 
 def _alpha(drawing: Drawing, random: Random) -> bytes:
     """Dark ink on nothing: the paper is transparent, and what colour it hides is anybody's guess."""
     hidden = np.broadcast_to(drawing.ink, (*drawing.cover.shape, 3))
-    return _png(np.concatenate([hidden, drawing.cover[..., None]], axis=2))
+    return as_png(np.concatenate([hidden, drawing.cover[..., None]], axis=2))
 
 
 def _exif(drawing: Drawing, random: Random) -> bytes:
@@ -104,7 +104,7 @@ def _exif(drawing: Drawing, random: Random) -> bytes:
     # Orientations 6 and 8 undo one another; every other one undoes itself.
     undo = Image.Exif()
     undo[0x0112] = {6: 8, 8: 6}.get(orientation, orientation)
-    upright = _image(drawing.pixels)
+    upright = as_image(drawing.pixels)
     upright.info["exif"] = undo.tobytes()
     return encode(ImageOps.exif_transpose(upright), "JPEG", quality=90, exif=exif)
 
@@ -115,15 +115,15 @@ def _sixteen_bit(drawing: Drawing, random: Random) -> bytes:
 
 
 def _palette(drawing: Drawing, random: Random) -> bytes:
-    return encode(_image(_in_colour(drawing, random).pixels).quantize(32), "GIF")
+    return encode(as_image(_in_colour(drawing, random).pixels).quantize(32), "GIF")
 
 
 def _cmyk(drawing: Drawing, random: Random) -> bytes:
-    return encode(_image(drawing.pixels).convert("CMYK"), "TIFF")
+    return encode(as_image(drawing.pixels).convert("CMYK"), "TIFF")
 
 
 def _one_bit(drawing: Drawing, random: Random) -> bytes:
-    return encode(_image(drawing.pixels).convert("L").point(lambda level: level > 127, mode="1"), "PNG")
+    return encode(as_image(drawing.pixels).convert("L").point(lambda level: level > 127, mode="1"), "PNG")
 
 
 def _ruled(drawing: Drawing, random: Random) -> bytes:
@@ -134,7 +134,7 @@ def _ruled(drawing: Drawing, random: Random) -> bytes:
     line = np.array([0.45, 0.55, 0.85], np.float32)
     for top in range(random.integers(spacing), len(pixels), spacing):
         pixels[top : top + thickness] = np.minimum(pixels[top : top + thickness], line)
-    return _png(pixels)
+    return as_png(pixels)
 
 
 def _specks(drawing: Drawing, random: Random) -> bytes:
@@ -144,14 +144,14 @@ def _specks(drawing: Drawing, random: Random) -> bytes:
     for _ in range(random.integers(5, 30)):
         top, left = random.integers(len(pixels)), random.integers(pixels.shape[1])
         pixels[top : top + random.integers(1, side + 1), left : left + random.integers(1, side + 1)] = drawing.ink
-    return _png(pixels)
+    return as_png(pixels)
 
 
 def _shadow(drawing: Drawing, random: Random) -> bytes:
     """A soft-edged shadow of 35 % over a part of the page."""
     across = _ramp(drawing.cover.shape, random)
     edge = 1 / (1 + np.exp((random.uniform(0.25, 0.75) - across) / 0.05))
-    return _png(drawing.pixels * (1 - 0.35 * edge[..., None]))
+    return as_png(drawing.pixels * (1 - 0.35 * edge[..., None]))
 
 
 def _mixed(drawing: Drawing, random: Random) -> bytes:
@@ -162,10 +162,10 @@ def _mixed(drawing: Drawing, random: Random) -> bytes:
         drawing = Drawing(drawing.cover, 1 - drawing.paper, 1 - drawing.ink)
     pixels = drawing.pixels
     if random.random() < 0.5:
-        pixels = _lit(pixels, random)
+        pixels = lit(pixels, random)
     if random.random() < 0.5:
-        pixels = _noisy(pixels, random)
-    return encode(_image(pixels), "JPEG", quality=30) if random.random() < 0.5 else _png(pixels)
+        pixels = noisy(pixels, random)
+    return encode(as_image(pixels), "JPEG", quality=30) if random.random() < 0.5 else as_png(pixels)
 
 
 KINDS: dict[str, Callable[[Drawing, Random], bytes]] = {
@@ -196,13 +196,13 @@ def _in_colour(drawing: Drawing, random: Random) -> Drawing:
             return Drawing(drawing.cover, paper, ink)
 
 
-def _lit(pixels: Pixels, random: Random) -> Pixels:
+def lit(pixels: Pixels, random: Random) -> Pixels:
     """Light that falls off by 40 % from one side of the page to the other, in any direction."""
     lit: Pixels = pixels * (1 - 0.4 * _ramp(pixels.shape[:2], random)[..., None])
     return lit
 
 
-def _noisy(pixels: Pixels, random: Random) -> Pixels:
+def noisy(pixels: Pixels, random: Random) -> Pixels:
     """Gaussian noise of 2 to 10 % of the full range, in each channel."""
     level = np.float32(random.uniform(0.02, 0.1))
     noisy: Pixels = pixels + level * random.standard_normal(pixels.shape, np.float32)
@@ -218,9 +218,9 @@ def _ramp(shape: tuple[int, ...], random: Random) -> Pixels:
     return scaled
 
 
-def _image(pixels: Pixels) -> Image.Image:
+def as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def _png(pixels: Pixels) -> bytes:
-    return encode(_image(pixels), "PNG", compress_level=1)
+def as_png(pixels: Pixels) -> bytes:
+    return encode(as_image(pixels), "PNG", compress_level=1)
