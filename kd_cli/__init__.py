@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from kd_cli.api import evaluate as evaluate
     from kd_cli.api import predict as predict
     from kd_cli.api import train_teacher as train_teacher
+    from kd_cli.api import tune as tune
 
-__all__ = ["__version__", "compare", "distill", "evaluate", "predict", "train_teacher"]
+__all__ = ["__version__", "compare", "distill", "evaluate", "predict", "train_teacher", "tune"]
 
 
 def __getattr__(name: str) -> Any:

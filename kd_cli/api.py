@@ -21,8 +21,15 @@ from kd_cli.commands.checkpoints import open_dataset
 from kd_cli.commands.grid import ComparisonConfig
 from kd_cli.commands.job import Job, StudentConfig
 from kd_cli.commands.resolve import resolve_student, resolve_teacher
-from kd_cli.commands.results import ComparisonResult, EvaluationResult, PredictionResult, TrainingResult
+from kd_cli.commands.results import (
+    ComparisonResult,
+    EvaluationResult,
+    PredictionResult,
+    TrainingResult,
+    TuningResult,
+)
 from kd_cli.commands.training_run import run_job
+from kd_cli.commands.tune_config import TuneConfig
 from kd_cli.config import (
     Config,
     ConfigError,
@@ -138,16 +145,34 @@ def compare(
     Raises:
         KdError: something is not there, or does not fit together; or no run came to an end.
     """
-    options |= {"dataset": _name(data), "methods": methods if isinstance(methods, str) else ",".join(methods)}
-    options["students"] = [_spec(student) for student in _listed(students)]
-    objects = any(spec.family == HANDED_OVER for spec in options["students"])
-    if objects and "results_dir" in options:
-        raise ConfigError("results_dir: runs of a network that has no name are not kept; give it as file.py:factory")
-    if objects or isinstance(data, tuple) or any(isinstance(each, nn.Module) for each in _listed(teacher)):
-        options["jobs"] = 1
-    with TemporaryDirectory() as folder, _in_files(teacher, Role.teacher, options) as options["teachers"]:
-        comparison, *shared = _configure({"results_dir": folder} | options, ComparisonConfig, TeacherConfig, *SHARED)
+    options |= {"methods": methods, "students": [_spec(student) for student in _listed(students)]}
+    with _many_runs(options["students"], teacher, data, options) as options:
+        comparison, *shared = _configure(options, ComparisonConfig, TeacherConfig, *SHARED)
         return compare_command.compare(comparison, *shared)
+
+
+def tune(
+    student: Network = "mlp-128",
+    teacher: Trained | Sequence[Trained] | None = None,
+    data: Data = "auto",
+    *,
+    methods: str | Sequence[str] = "kd",
+    **options: Any,
+) -> TuningResult:
+    """Does distillation help, once both sides are tuned? With the options of ``kd tune``; otherwise as `compare`.
+
+    Raises:
+        KdError: Optuna, the extra "tune", is missing; or something is not there, or does not fit together; or no run
+            came to an end.
+    """
+    from kd_cli.commands.tune import tune  # needs an extra
+
+    kept = "results_dir" in options
+    options |= {"methods": methods, "student": _spec(student)}
+    with _many_runs([options["student"]], teacher, data, options) as options:
+        tuning, *shared = _configure(options, TuneConfig, TeacherConfig, *SHARED)
+        result = tune(tuning, *shared)
+    return result if kept else replace(result, settings="")
 
 
 def evaluate(
@@ -193,6 +218,20 @@ def predict(
             every_digit=every_digit,
             data_dir=Path(data_dir),
         )
+
+
+@contextmanager
+def _many_runs(students: Sequence[Spec], teacher: Any, data: Data, given: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The options of a command that carries out many runs, for as long as it takes."""
+    methods = given["methods"]
+    options = given | {"dataset": _name(data), "methods": methods if isinstance(methods, str) else ",".join(methods)}
+    objects = any(spec.family == HANDED_OVER for spec in students)
+    if objects and "results_dir" in options:
+        raise ConfigError("results_dir: runs of a network that has no name are not kept; give it as file.py:factory")
+    if objects or isinstance(data, tuple) or any(isinstance(each, nn.Module) for each in _listed(teacher)):
+        options["jobs"] = 1
+    with TemporaryDirectory() as folder, _in_files(teacher, Role.teacher, options) as options["teachers"]:
+        yield {"results_dir": folder} | options
 
 
 def _configure(options: dict[str, Any], *kinds: type[Config]) -> list[Any]:

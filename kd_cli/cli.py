@@ -10,14 +10,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from kd_cli.commands.grid import ComparisonConfig
+from kd_cli.commands.tune_config import TuneConfig
 from kd_cli.config import (
     CacheConfig,
     ConfigError,
@@ -26,6 +27,7 @@ from kd_cli.config import (
     ImagesConfig,
     KdError,
     LabelConfig,
+    LogConfig,
     OutputConfig,
     PageConfig,
     ReportConfig,
@@ -43,10 +45,14 @@ from kd_cli.options import (
     PredictionConfig,
     StudentNetworkConfig,
     TeacherNetworkConfig,
+    TuningReportConfig,
     with_options,
 )
 from kd_cli.terminal import open_stdout, printable
 from kd_cli.version import __version__
+
+if TYPE_CHECKING:  # to import it is to import numpy
+    from kd_cli.commands.results import FailedRun
 
 # Where Click lies depends on the version of Typer; this names its class in all of them.
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
@@ -86,6 +92,7 @@ def train_teacher(
     training: TrainingConfig,
     run: DeviceConfig,
     output: OutputConfig,
+    logs: LogConfig,
     shown: ReportConfig,
 ) -> None:
     """Train a teacher on labels."""
@@ -93,15 +100,17 @@ def train_teacher(
     from kd_cli.commands.train_teacher import train_teacher
     from kd_cli.report import plots
     from kd_cli.report.training import draw_training, print_training
+    from kd_cli.training import tensorboard
     from kd_cli.training.memory import keep_freed_memory
 
     if output.output and output.output.name:
         _require_apart(shown.plot, *(member_path(output.output, n) for n in range(1, network.ensemble + 1)))
     plots.require_ready(shown.plot, shown.force)
+    tensorboard.require_ready(logs.tensorboard)
     keep_freed_memory()
     reports = _given(shown.plot)
     result = train_teacher(
-        network.arch, data, training, run, output, network.ensemble, shown.force, network.init, reports
+        network.arch, data, training, run, output, network.ensemble, shown.force, network.init, reports, logs
     )
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)
@@ -118,6 +127,7 @@ def distill(
     training: TrainingConfig,
     run: DeviceConfig,
     output: OutputConfig,
+    logs: LogConfig,
     shown: ReportConfig,
 ) -> None:
     """Distil a teacher into a student.
@@ -128,12 +138,14 @@ def distill(
     from kd_cli.commands.job import StudentConfig
     from kd_cli.report import plots
     from kd_cli.report.training import draw_training, print_training
+    from kd_cli.training import tensorboard
     from kd_cli.training.memory import keep_freed_memory
 
     _require_apart(shown.plot, output.output)
     plots.require_ready(shown.plot, shown.force)
+    tensorboard.require_ready(logs.tensorboard)
     keep_freed_memory()
-    config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init)
+    config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init, logs)
     result = distill(config, output, shown.force, reports=_given(shown.plot))
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)
@@ -148,6 +160,7 @@ def compare(
     data: DataConfig,
     training: TrainingConfig,
     run: DeviceConfig,
+    logs: LogConfig,
     shown: ReportConfig,
     table: ComparisonReportConfig,
 ) -> None:
@@ -159,22 +172,63 @@ def compare(
     from kd_cli.files import require_output
     from kd_cli.report import plots
     from kd_cli.report.comparison import draw_comparison, is_our_csv, print_comparison, write_csv
+    from kd_cli.training import tensorboard
     from kd_cli.training.memory import keep_freed_memory
 
     _require_apart(shown.plot, table.csv)
     plots.require_ready(shown.plot, shown.force)
     if table.csv:
         require_output(table.csv, is_our_csv, force=shown.force)
+    tensorboard.require_ready(logs.tensorboard)
     keep_freed_memory()
-    result = compare(comparison, teachers, labels, data, training, run, reports=_given(table.csv, shown.plot))
+    reports = _given(table.csv, shown.plot)
+    result = compare(comparison, teachers, labels, data, training, run, logs, reports=reports)
     _show(result, print_comparison, shown.json)
     if table.csv:
         write_csv(result, table.csv)
     plots.save(shown.plot, partial(draw_comparison, cost=table.plot_cost), result)
-    for failure in result.failed:
-        _complain(f"{failure.run}: {failure.error}")
-    if result.failed:
-        raise typer.Exit(1)
+    _end_with_failures(result.failed)
+
+
+@app.command()
+@with_options
+def tune(
+    tuning: TuneConfig,
+    teachers: TeacherConfig,
+    labels: LabelConfig,
+    data: DataConfig,
+    training: TrainingConfig,
+    run: DeviceConfig,
+    logs: LogConfig,
+    shown: ReportConfig,
+    table: TuningReportConfig,
+) -> None:
+    """Does it help, once both are tuned? Search settings.
+
+    The learning rate and the options of every method, and the learning rate of the baseline, are searched with the same
+    number of trials, on training images that are set aside. What is chosen is trained on all training images, and
+    compared on the test set, once. Needs the extra tune.
+    """
+    from kd_cli.commands.tune import tune
+    from kd_cli.files import require_output
+    from kd_cli.report import plots
+    from kd_cli.report.tuning import draw_tuning, is_our_csv, print_tuning, write_csv
+    from kd_cli.training import tensorboard
+    from kd_cli.training.memory import keep_freed_memory
+
+    _require_apart(shown.plot, table.csv)
+    plots.require_ready(shown.plot, shown.force)
+    if table.csv:
+        require_output(table.csv, is_our_csv, force=shown.force)
+    tensorboard.require_ready(logs.tensorboard)
+    keep_freed_memory()
+    reports = _given(table.csv, shown.plot)
+    result = tune(tuning, teachers, labels, data, training, run, logs, reports=reports)
+    _show(result, print_tuning, shown.json)
+    if table.csv:
+        write_csv(result, table.csv)
+    plots.save(shown.plot, draw_tuning, result)
+    _end_with_failures(result.failed)
 
 
 @app.command()
@@ -425,6 +479,14 @@ def _require_apart(plot: Path | None, *others: Path | None) -> None:
 
     if plot and place(plot) in map(place, _given(*others)):
         raise ConfigError(f"two results would go to {plot}: give each its own file")
+
+
+def _end_with_failures(failed: "Sequence[FailedRun]") -> None:
+    """Say which runs came to nothing, and end with exit code 1 if there are any."""
+    for failure in failed:
+        _complain(f"{failure.run}: {failure.error}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _show(result: ShownResult, print_table: Callable[[ShownResult], None], json: bool) -> None:

@@ -173,6 +173,32 @@ class Config:
             field.metadata["option"].check(field.name, getattr(self, field.name))
 
 
+def as_arguments(*configs: Config) -> list[str]:
+    """The arguments of the command line that make these configurations, but for what is the default."""
+    arguments = []
+    for config in configs:
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if value == field.default:
+                continue
+            about: Option = field.metadata["option"]
+            flag = "--" + (about.flag or field.name.replace("_", "-"))
+            if isinstance(value, bool):
+                arguments.append(flag if value else f"--no-{flag[2:]}")
+            elif isinstance(value, tuple) and about.read is None:
+                arguments += [part for each in value for part in (flag, str(each))]
+            else:
+                arguments += [flag, as_text(value)]
+    return arguments
+
+
+def as_text(value: Any) -> str:
+    """A value as the command line reads it."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def parse_augment(text: str) -> tuple[str, ...]:
     """The augmentations that a text names, separated by commas, in the order of `AUGMENTATIONS`.
 
@@ -395,6 +421,13 @@ class OutputConfig(Config):
 
     output: Path | None = option(None, "Checkpoint to write, in place of the one in --models-dir.", short="-o")
     resume: bool = option(False, "Go on with the same command where it was stopped.")
+
+
+@dataclass(frozen=True)
+class LogConfig(Config):
+    """Where runs are written down while they are trained."""
+
+    tensorboard: Path | None = option(None, "Write each run there for TensorBoard, too.", metavar="FOLDER")
 
 
 @dataclass(frozen=True)

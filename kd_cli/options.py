@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_cli.config import DATA_DIR, Config, ConfigError, CostAxis, Option, option, require_name
+from kd_cli.config import DATA_DIR, Config, ConfigError, CostAxis, Option, as_text, option, require_name
 from kd_cli.networks.spec import SPEC_HELP, Spec, parse_spec
 
 Command = Callable[..., None]
@@ -51,6 +51,13 @@ class ComparisonReportConfig(Config):
 
     csv: Path | None = option(None, "Write the runs there, too, as comma-separated values.", metavar="FILE")
     plot_cost: CostAxis = option(CostAxis.macs, "What --plot shows accuracy against.")
+
+
+@dataclass(frozen=True)
+class TuningReportConfig(Config):
+    """How a study is shown, beside what all results share."""
+
+    csv: Path | None = option(None, "Write the table there, too, as comma-separated values.", metavar="FILE")
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,10 @@ def with_options(command: Command) -> Command:
     parameters = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in configs:
-            parameters += [_parameter(field) for field in dataclasses.fields(configs[name])]
+            fields = sorted(
+                dataclasses.fields(configs[name]), key=lambda field: bool(field.kw_only)
+            )  # as `__init__` has them
+            parameters += [_parameter(field) for field in fields]
         else:
             parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
 
@@ -128,7 +138,7 @@ def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     kind, default = field.type, field.default
     flags = [f"--{name}/--no-{name}" if default is True else f"--{name}", *([about.short] if about.short else [])]
     if _reader(field) is not None:
-        kind, default = str | None, None if default is None else _as_text(default)
+        kind, default = str | None, None if default is None else as_text(default)
     elif typing.get_origin(kind) is tuple:  # an option that may be given several times
         kind, default = list[typing.get_args(kind)[0]] | None, None  # type: ignore[misc]
     made = typer.Option(
@@ -194,9 +204,3 @@ def _metavar(kind: Any) -> str | None:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "|".join(each.value for each in kind)
     return {int: "N", float: "X", Path: "PATH"}.get(kind)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, Enum):
-        return str(value.value)
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -134,6 +134,26 @@ def test_a_comparison_makes_a_fresh_student_for_each_seed(teacher: Any, pairs: P
     assert not result.failed
 
 
+def test_a_study_tunes_modules(teacher: Any, pairs: Pairs) -> None:
+    pytest.importorskip("optuna", reason="needs the extra 'tune'")
+    few = {name: value for name, value in FEW.items() if name != "lr"}
+    result = kd_cli.tune(lambda: Net(4), teacher.classifier, pairs, methods=["kd"], trials=3, seeds=2, **few)
+    assert [(row.method, row.trials, len(row.runs)) for row in result.rows] == [("labels", 3, 2), ("kd", 3, 2)]
+    assert result.settings == ""
+    assert not result.failed
+
+
+def test_a_study_of_specs_leaves_settings_for_a_comparison(pairs: Pairs, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs the extra 'tune'")
+    more = {name: value for name, value in FEW.items() if name != "lr"} | {"seeds": 2, "results_dir": tmp_path}
+    teacher = tmp_path / "teacher.safetensors"
+    kd_cli.train_teacher("mlp-8", pairs, output=teacher, **FEW)
+    tuned = kd_cli.tune("mlp-4", teacher, pairs, trials=2, **more)
+    compared = kd_cli.compare(teacher=teacher, data=pairs, from_study=tuned.settings, **more)
+    assert [cell.options for cell in compared.cells] == [row.options for row in tuned.rows]
+    assert compared.runs.carried_out == 0
+
+
 def test_nothing_is_printed_and_no_file_is_left(
     pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

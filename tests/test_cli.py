@@ -29,7 +29,7 @@ from tests.conftest import ROOT, CommandLine, hear_interrupts, make_dataset, rea
 from tests.sources import register
 
 DIGITS = ("--dataset", "digits", "--epochs", "1", "--device", "cpu")
-COMMANDS = ("train-teacher", "distill", "compare", "evaluate", "benchmark", "predict", "app")
+COMMANDS = ("train-teacher", "distill", "compare", "tune", "evaluate", "benchmark", "predict", "app")
 
 
 def run_program(program: str, folder: Path) -> int:
@@ -40,8 +40,9 @@ class TestStarting:
     def test_help_and_usage_errors_import_nothing_slow(self, tmp_path: Path) -> None:
         program = (
             "import sys; from kd_cli.cli import main; main(['--help']); main(['distill', '--student', 'nonsense']);"
-            "main(['compare', '--methods', 'nonsense']);"
-            "sys.exit(bool({'torch', 'numpy', 'scipy', 'PIL', 'rich.table', 'streamlit'} & sys.modules.keys()))"
+            "main(['compare', '--methods', 'nonsense']); main(['tune', '--trials', '0']);"
+            "slow = {'torch', 'numpy', 'scipy', 'PIL', 'rich.table', 'streamlit', 'optuna', 'tensorboard'};"
+            "sys.exit(bool(slow & sys.modules.keys()))"
         )
         assert run_program(program, tmp_path) == 0
 
@@ -298,6 +299,13 @@ class TestUsageErrors:
             ["compare", "--alphas", "2"],
             ["compare", "--seeds", "0"],
             ["compare", "--dataset", "digits", "--seed", "4294967295"],
+            ["tune", "--methods", "nonsense"],
+            ["tune", "--methods", "labels"],
+            ["tune", "--methods", "at"],
+            ["tune", "--trials", "0"],
+            ["tune", "--patience", "2"],
+            ["tune", "--validation-fraction", "0"],
+            ["tune", "--dataset", "digits", "--seed", "4294967295"],
             ["evaluate", "--dataset", "imagenet"],
             ["predict"],
             ["predict", "x.png", "--top", "0"],
@@ -346,6 +354,10 @@ class TestExpectedFailures:
             ["compare", *DIGITS, "--results-dir", "junk"],
             ["compare", *DIGITS, "--plot", "plot.xyz"],
             ["compare", *DIGITS, "--seeds", "1", "--jobs", "1", "--lr", "1e30", "--results-dir", "results"],
+            ["compare", *DIGITS, "--from-study", "missing.json"],
+            ["compare", *DIGITS, "--from-study", "junk"],
+            ["tune", *DIGITS, "--results-dir", "junk"],
+            ["tune", *DIGITS, "--plot", "plot.xyz"],
             ["predict", "missing.png"],
             ["predict", "folder"],
             ["predict", "junk"],
@@ -369,6 +381,8 @@ class TestExpectedFailures:
             ["distill", *DIGITS, "--plot"],
             ["compare", *DIGITS, "--csv"],
             ["compare", *DIGITS, "--plot"],
+            ["tune", *DIGITS, "--csv"],
+            ["tune", *DIGITS, "--plot"],
             ["evaluate", "--dataset", "digits", "--plot"],
             ["benchmark", "--dataset", "digits", "--plot"],
         ],

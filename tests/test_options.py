@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from kd_cli import cli
-from kd_cli.config import Config, ConfigError, TrainingConfig, option
+from kd_cli.config import Config, ConfigError, TrainingConfig, as_arguments, option
 from kd_cli.options import with_options
 
 
@@ -141,6 +141,46 @@ def test_the_help_shows_what_the_fields_say(sample: Run, capsys: pytest.CaptureF
         assert field.metadata["option"].help in shown
     for word in ("--count", "[default: 3]", "--no-polite", "blue", "WORD,...", "[default: a,b]", "SAMPLE_HOME"):
         assert word in shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedConfig(Config):
+    size: int = option(1, "How large.")
+
+
+@dataclass(frozen=True)
+class OwnConfig(SharedConfig):
+    name: str = option("me", "Who.")
+
+
+def test_what_configurations_share_comes_after_their_own_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def speak(config: OwnConfig) -> None:
+        """Nothing to do."""
+
+    offer(monkeypatch, speak)("--help")
+    shown = capsys.readouterr().out
+    assert shown.index("--name") < shown.index("--size")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SampleConfig(),
+        SampleConfig(count=4, share=0.1, loud=True, polite=False, colour=Colour.blue, words=("x",)),
+        SampleConfig(numbers=(1.0, 2.5), paths=(Path("a b"), Path("c")), home=Path("elsewhere")),
+    ],
+)
+def test_the_arguments_of_a_configuration_make_it_again(
+    sample: Run, received: list[dict[str, Any]], config: SampleConfig
+) -> None:
+    assert sample(*as_arguments(config)) == 0
+    assert received[0]["config"] == config
+
+
+def test_defaults_need_no_arguments() -> None:
+    assert as_arguments(SampleConfig(), TrainingConfig()) == []
 
 
 @dataclass(frozen=True)

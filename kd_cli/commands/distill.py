@@ -35,6 +35,6 @@ def distill(
     job = resolve_student(config, needs_teacher=False)
     require_no_input(reports, job.inputs())
     path = output.output or checkpoint_path(config.run.models_dir, job.dataset.info.name, job.role)
-    finished = run_job(job, path, output, force, callbacks)
+    finished = run_job(job, path, output, force, callbacks, logs=config.log)
     finished.state.remove()
     return finished.result

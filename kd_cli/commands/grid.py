@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kd_cli.commands.settings import TunedSettings, read_settings
 from kd_cli.config import Config, ConfigError, KdError, option
-from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, find_method, layer_option, require_possible
+from kd_cli.distillation.methods import (
+    FROM_LABELS,
+    MethodConfig,
+    describe_options,
+    find_method,
+    layer_option,
+    require_possible,
+)
 from kd_cli.networks.spec import Spec, parse_spec
 
 Part = TypeVar("Part")
@@ -14,13 +22,23 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row of a comparison speaks of: a student trained with one method, over several seeds."""
+    """What one row of a comparison speaks of: a student trained with one method, over several seeds.
+
+    ``lr`` is its own learning rate; None stands for that of the whole comparison.
+    """
 
     student: Spec
     method: MethodConfig
+    lr: float | None = None
+
+    @property
+    def options(self) -> dict[str, float | str]:
+        """What the row was told: the options of its method, and its own learning rate."""
+        return ({} if self.lr is None else {"lr": self.lr}) | self.method.settings
 
     def __str__(self) -> str:
-        return f"{self.student} {self.method}"
+        options = f" ({describe_options(self.options)})" if self.options else ""
+        return f"{self.student} {self.method.method}{options}"
 
 
 @dataclass(frozen=True)
@@ -43,16 +61,30 @@ def _read_number(text: str) -> float:
         raise ConfigError(f"{text!r} is not a number") from error
 
 
-_read_methods = _list_of(lambda text: MethodConfig(text).method)
+read_methods = _list_of(lambda text: MethodConfig(text).method)
 _read_students = _list_of(parse_spec)
 _read_numbers = _list_of(_read_number)
 
 
-@dataclass(frozen=True)
-class ComparisonConfig(Config):
-    """What to compare, and how the runs are carried out; ``seeds`` counts them, from the training's seed upwards."""
+@dataclass(frozen=True, kw_only=True)
+class KeptRunsConfig(Config):
+    """How many runs are carried out; ``seeds`` counts those of each row, from the training's seed upwards."""
 
-    methods: tuple[str, ...] = option(("kd",), "Methods; see kd list methods.", read=_read_methods, metavar="NAME,...")
+    seeds: int = option(5, "Runs of each; their seeds start at --seed.", minimum=1, maximum=10_000)
+    jobs: int | None = option(
+        None, "Runs at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
+    )
+    fresh: bool = option(False, "Carry out everything anew, also what is kept.")
+    results_dir: Path = option(
+        Path("runs/results"), "Where finished runs are kept: none is done twice.", env="KD_RESULTS_DIR"
+    )
+
+
+@dataclass(frozen=True)
+class ComparisonConfig(KeptRunsConfig):
+    """What to compare, and how the runs are carried out."""
+
+    methods: tuple[str, ...] = option(("kd",), "Methods; see kd list methods.", read=read_methods, metavar="NAME,...")
     students: tuple[Spec, ...] = option(
         (Spec("mlp", (128,)),), "Students, e.g. mlp-16,mlp-128,cnn-8.", read=_read_students, metavar="SPEC,..."
     )
@@ -64,18 +96,21 @@ class ComparisonConfig(Config):
     )
     student_layer: str | None = layer_option("student")
     teacher_layer: str | None = layer_option("teacher")
-    seeds: int = option(5, "Runs of each; their seeds start at --seed.", minimum=1, maximum=10_000)
-    jobs: int | None = option(
-        None, "Runs at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
-    )
-    fresh: bool = option(False, "Carry out every run, also those that are kept.")
-    results_dir: Path = option(
-        Path("runs/results"), "Where finished runs are kept: none is done twice.", env="KD_RESULTS_DIR"
+    from_study: tuple[TunedSettings, ...] = option(
+        (),
+        "Compare the settings that kd tune chose, learning rates included: the file that it names, or several.",
+        read=_list_of(read_settings),
+        metavar="FILE,...",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         make_grid(self)
+
+    @property
+    def first_student(self) -> Spec:
+        """One of the students."""
+        return self.from_study[0].student if self.from_study else self.students[0]
 
 
 def _require_possible(cell: Cell) -> None:
@@ -86,6 +121,7 @@ def make_grid(config: ComparisonConfig, require: Callable[[Cell], None] = _requi
     """Every method with every student, at every temperature and alpha where the method has such an option.
 
     Every student is also trained with labels alone. Without temperatures, or alphas, a method takes its own default.
+    Or else: what a study chose.
 
     Args:
         config: what to compare.
@@ -95,6 +131,39 @@ def make_grid(config: ComparisonConfig, require: Callable[[Cell], None] = _requi
         ConfigError: there is nothing to compare, no such method, or an option that none of the methods has; or as
             ``require``.
     """
+    wanted = _list_tuned(config) if config.from_study else _list_untuned(config)
+    cells, refused = [], []
+    for cell in dict.fromkeys(wanted):
+        try:
+            require(cell)
+            cells.append(cell)
+        except ConfigError:  # of options that contradict each other
+            raise
+        except KdError as error:
+            refused.append((cell, str(error)))
+    if all(cell.method.is_baseline for cell in cells):
+        reason = refused[0][1] if refused else "give at least one of --methods besides labels"
+        raise ConfigError(f"nothing to compare with the baseline: {reason}")
+    return Grid(tuple(cells), tuple(refused))
+
+
+def _list_tuned(config: ComparisonConfig) -> list[Cell]:
+    plain = ComparisonConfig()
+    for name in ("methods", "students", "temperatures", "alphas", "student_layer", "teacher_layer"):
+        if getattr(config, name) != getattr(plain, name):
+            raise ConfigError(f"--from-study says what to compare: leave --{name.replace('_', '-')} out")
+    students = [tuned.student for tuned in config.from_study]
+    for student in students:
+        if students.count(student) > 1:
+            raise ConfigError(f"--from-study: several files have settings for {student}: give one of them")
+    return [
+        Cell(tuned.student, each.method, each.lr)
+        for tuned in config.from_study
+        for each in sorted(tuned.settings, key=lambda setting: not setting.method.is_baseline)
+    ]
+
+
+def _list_untuned(config: ComparisonConfig) -> list[Cell]:
     if not config.students:
         raise ConfigError("nothing to compare: give at least one of --students")
     for option_name, given in (("temperature", config.temperatures), ("alpha", config.alphas)):
@@ -110,16 +179,4 @@ def make_grid(config: ComparisonConfig, require: Callable[[Cell], None] = _requi
         for temperature in config.temperatures if config.temperatures and "temperature" in options else [None]:
             for alpha in config.alphas if config.alphas and "alpha" in options else [None]:
                 methods.append(MethodConfig(method, temperature, alpha, **(layers if row.reads_features else {})))
-    cells, refused = [], []
-    for cell in dict.fromkeys(Cell(student, method) for student in config.students for method in methods):
-        try:
-            require(cell)
-            cells.append(cell)
-        except ConfigError:  # of options that contradict each other
-            raise
-        except KdError as error:
-            refused.append((cell, str(error)))
-    if all(cell.method.is_baseline for cell in cells):
-        reason = refused[0][1] if refused else "give at least one of --methods besides labels"
-        raise ConfigError(f"nothing to compare with the baseline: {reason}")
-    return Grid(tuple(cells), tuple(refused))
+    return [Cell(student, method) for student in config.students for method in methods]

@@ -16,6 +16,7 @@ from kd_cli.config import (
     DeviceConfig,
     KdError,
     LabelConfig,
+    LogConfig,
     Role,
     TeacherConfig,
     TrainingConfig,
@@ -36,7 +37,8 @@ from kd_cli.networks.initial import InitialWeights
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.zoo import library_versions, source_digest
 from kd_cli.training import device
-from kd_cli.training.loop import Training
+from kd_cli.training.loop import Callback, Training
+from kd_cli.training.tensorboard import TensorBoard
 from kd_cli.version import __version__
 
 VERSIONS = {"kd": __version__, "torch": torch.__version__}
@@ -60,6 +62,7 @@ class StudentConfig:
     training: TrainingConfig = TrainingConfig()
     run: DeviceConfig = DeviceConfig()
     init: Path | None = None
+    log: LogConfig = LogConfig()
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,15 @@ class Job:
         objective = build_objective(self.method, outputs, network, config.seed)
         batches = BatchSource(images, config.batch_size, config.seed, config.augment, self.teacher_views)
         return Training(network, objective, batches, config)
+
+    def log_to(self, log: LogConfig, kind: str = "") -> tuple[Callback, ...]:
+        """What writes the run down, if that was asked for; ``kind`` sets some runs apart from others."""
+        if log.tensorboard is None:
+            return ()
+        settings = {"lr": self.training.lr, **self.method.settings, "seed": self.training.seed}
+        parts = (self.role.value, self.architecture, self.method.method, *(f"{k}={v}" for k, v in settings.items()))
+        folder = log.tensorboard / kind / " ".join(map(str, parts)).replace("/", "_")
+        return (TensorBoard(folder, self.options(), "validation" if self.dataset.validation else "test"),)
 
     def options(self) -> dict[str, Any]:
         """What the run was told, as plain values: for the checkpoint, and for reports."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kd_cli.config import DataConfig, ImagesConfig, KdError
 from kd_cli.data.sources import SOURCES
-from kd_cli.distillation.methods import METHODS
+from kd_cli.distillation.methods import LEARNING_RATES, METHODS, Range
 from kd_cli.networks.spec import Spec
 
 if TYPE_CHECKING:
@@ -18,20 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListedMethod:
-    """A method: where it is from, what it reads, and its options with their defaults."""
+    """A method: where it is from, what it reads, its options with their defaults, and where kd tune searches them."""
 
     name: str
     paper: str
     equation: str
     reads: str
     options: dict[str, float]
+    ranges: dict[str, Range]
 
 
 @dataclass(frozen=True)
 class MethodList:
-    """All methods."""
+    """All methods, and where kd tune searches the learning rate of each."""
 
     methods: tuple[ListedMethod, ...]
+    learning_rates: Range
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,10 @@ def list_methods() -> MethodList:
     """Every method, from its row."""
     return MethodList(
         tuple(
-            ListedMethod(name, row.paper, row.equation, row.reads.value, dict(row.options))
+            ListedMethod(name, row.paper, row.equation, row.reads.value, dict(row.options), dict(row.ranges))
             for name, row in METHODS.items()
-        )
+        ),
+        LEARNING_RATES,
     )
 
 

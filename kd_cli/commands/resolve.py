@@ -89,15 +89,16 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
     return with_student(job, config.architecture, config.method, config.training.seed)
 
 
-def with_student(job: Job, architecture: Spec, method: MethodConfig, seed: int) -> Job:
-    """The same job for another student, method and seed.
+def with_student(job: Job, architecture: Spec, method: MethodConfig, seed: int, lr: float | None = None) -> Job:
+    """The same job for another student, method and seed, and for another learning rate unless that is None.
 
     Raises:
         KdError: they cannot go together.
     """
     require_possible(method, architecture, [teacher.metadata.architecture for teacher in job.teachers])
     _require_labels(method, job.labels)
-    job = replace(job, architecture=architecture, method=method, training=replace(job.training, seed=seed))
+    training = replace(job.training, seed=seed, lr=job.training.lr if lr is None else lr)
+    job = replace(job, architecture=architecture, method=method, training=training)
     _require_buildable(job)
     return job
 

@@ -211,6 +211,61 @@ class ComparisonResult(Result):
 
 
 @dataclass(frozen=True)
+class TrialResult:
+    """A trial of a study: its setting, and the validation accuracy after each epoch that it was given.
+
+    ``state`` is "complete"; or "pruned" where it fell behind others, or "diverged".
+    """
+
+    number: int
+    options: dict[str, float]
+    state: str
+    accuracies: tuple[float, ...]
+    train_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedMethod(CellResult):
+    """A method with the setting that validation images chose, trained with it on all training images.
+
+    ``trials`` counts those of ``search`` that came to an end, ``epochs`` what they were trained, ``seconds`` how long.
+    ``command`` repeats the first run.
+    """
+
+    validation_accuracy: float
+    trials: int
+    epochs: int
+    seconds: float
+    command: str
+    search: tuple[TrialResult, ...]
+
+
+@dataclass(frozen=True)
+class TuningResult(Result):
+    """Methods and the baseline, each tuned with the same number of trials, judged on the test set.
+
+    ``settings`` is the file that ``kd compare --from-study`` takes.
+    """
+
+    student: str
+    teachers: tuple[str, ...]
+    teacher_architectures: tuple[str, ...]
+    trials: int
+    trials_carried_out: int
+    seeds: tuple[int, ...]
+    epochs: int
+    options: dict[str, Any]
+    validation_images: int
+    test_images: int
+    results_dir: str
+    settings: str
+    runs: RunCount
+    rows: tuple[TunedMethod, ...]
+    failed: tuple[FailedRun, ...]
+    refused: tuple[RefusedCell, ...]
+
+
+@dataclass(frozen=True)
 class RankedClass:
     """A class with the probability that a network gives it."""
 

@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[1]
 COMPUTING = (
     *("config.py", "data", "networks", "training", "distillation", "evaluation"),
     *("commands/job.py", "commands/resolve.py", "commands/checkpoints.py", "commands/grid.py", "commands/runs.py"),
+    "commands/trials.py",
 )
 """The parts of the program whose code decides what a run comes to."""
 
@@ -67,7 +68,7 @@ class RunStore:
 
     def _identity(self, run: Run) -> dict[str, Any]:
         """Everything that decides how a run ends; for the baseline too the teachers, with which it may agree."""
-        job = with_student(self.job, run.cell.student, run.cell.method, run.seed)
+        job = with_student(self.job, run.cell.student, run.cell.method, run.seed, run.cell.lr)
         identity = job.identity() | {"source": source_digest()}
         plain: dict[str, Any] = json.loads(json.dumps(identity))  # as it reads in a file
         return plain

@@ -2,9 +2,9 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -44,16 +44,27 @@ class RunOutcome:
 
 def carry_out_run(run: Run) -> RunOutcome:
     """Train and test, with one thread. What goes wrong becomes the outcome's error: other runs go on."""
+    with one_thread():
+        try:
+            return RunOutcome(worker_for(run.common).measure(run))
+        except Exception as error:  # one broken run must not take the others down
+            return RunOutcome(None, describe_failure(error))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as there is a worker for each core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return RunOutcome(_worker(run.common).measure(run))
-    except KdError as error:
-        return RunOutcome(None, str(error))
-    except Exception as error:  # one broken run must not take the others down
-        return RunOutcome(None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        yield
     finally:
         torch.set_num_threads(threads)
+
+
+def describe_failure(error: Exception) -> str:
+    """What went wrong, in one line; what nobody expected with the name of its kind."""
+    return str(error) if isinstance(error, KdError) else f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def share_outputs(job: Job, cells: Iterable[Cell]) -> None:
@@ -63,7 +74,7 @@ def share_outputs(job: Job, cells: Iterable[Cell]) -> None:
     for cell in cells:
         if cell.method.is_baseline:
             continue
-        own = with_student(job, cell.student, cell.method, job.training.seed)
+        own = with_student(job, cell.student, cell.method, job.training.seed, cell.lr)
         outputs = own.compute_outputs()
         if outputs.worth_keeping:
             with contextlib.suppress(KdError):  # the cell's runs say what is wrong
@@ -75,10 +86,13 @@ class Worker:
 
     def __init__(self, common: StudentConfig) -> None:
         self.job = resolve_student(common)
-        self.teacher_logits = self._test_logits(
-            lambda pixels: average_logits([teacher.classifier for teacher in self.job.teachers], pixels, 1.0)
-        )
         self._outputs: tuple[tuple[int, int], TeacherOutputs] | None = None
+
+    @cached_property
+    def teacher_logits(self) -> Tensor:
+        """The teachers' averaged logits for the test images."""
+        classifiers = [teacher.classifier for teacher in self.job.teachers]
+        return self._test_logits(lambda pixels: average_logits(classifiers, pixels, 1.0))
 
     def measure(self, run: Run) -> RunMeasures:
         """Train a student, and measure it on the test set.
@@ -86,9 +100,9 @@ class Worker:
         Raises:
             KdError: the run diverged, or its parts do not fit together.
         """
-        job = with_student(self.job, run.cell.student, run.cell.method, run.seed)
-        training = job.start(None if job.method.is_baseline else self._outputs_for(job))
-        epochs, kept = self._train(training)
+        job = with_student(self.job, run.cell.student, run.cell.method, run.seed, run.cell.lr)
+        training = self.start(job)
+        epochs, kept = self._train(training, job.log_to(run.common.log))
         quality = measure_quality(
             self._test_logits(training.network.eval()), job.dataset.test.labels, self.teacher_logits
         )
@@ -110,18 +124,21 @@ class Worker:
             ),
         )
 
-    def _train(self, training: Training) -> tuple[list[Epoch], Epoch]:
+    def start(self, job: Job) -> Training:
+        """A fresh run of a job with this worker's images, which looks the teachers' outputs up where they are known."""
+        return job.start(None if job.method.is_baseline else self._outputs_for(job))
+
+    def _train(self, training: Training, logs: Sequence[Callback]) -> tuple[list[Epoch], Epoch]:
         """Train to the end, or to the epoch that the validation images choose; all epochs, and the one that is kept."""
-        config, validation = training.config, self.job.dataset.validation
+        config, watched = training.config, self.job.dataset.validation or self.job.dataset.test
         keep = KeepEpochs()
         callbacks: tuple[Callback, ...] = (keep,)
-        if config.chooses_epoch and validation is not None:
-            images, labels = validation.images, validation.labels
+        if config.chooses_epoch or logs:
 
             def test(network: nn.Module) -> tuple[float, int]:
-                return measure_accuracy(compute_logits(network.eval(), images), labels)
+                return measure_accuracy(compute_logits(network.eval(), watched.images), watched.labels)
 
-            callbacks += (History(test), ChooseEpoch(config.patience))
+            callbacks += (History(test), *([ChooseEpoch(config.patience)] if config.chooses_epoch else []), *logs)
         fit(training, callbacks)
         training.use_best()
         return keep.epochs, keep.epochs[training.best.number - 1 if training.best else -1]
@@ -138,11 +155,11 @@ class Worker:
 
 
 @lru_cache(maxsize=1)
-def _worker(common: StudentConfig) -> Worker:
+def worker_for(common: StudentConfig) -> Worker:
     """This process's own."""
     return Worker(common)
 
 
 def forget_worker() -> None:
     """Let go of this process's data and teachers, whose files may have changed before the next comparison."""
-    _worker.cache_clear()
+    worker_for.cache_clear()

@@ -12,7 +12,7 @@ from kd_cli.commands.job import Job
 from kd_cli.commands.resolve import resolve_teacher
 from kd_cli.commands.results import EnsembleResult, TrainingResult
 from kd_cli.commands.training_run import FinishedRun, require_checkpoint_output, run_job
-from kd_cli.config import DataConfig, DeviceConfig, OutputConfig, TrainingConfig
+from kd_cli.config import DataConfig, DeviceConfig, LogConfig, OutputConfig, TrainingConfig
 from kd_cli.distillation.teacher_outputs import average_logits
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.files import require_no_input
@@ -33,6 +33,7 @@ def train_teacher(
     force: bool = False,
     init: Path | None = None,
     reports: Sequence[Path] = (),
+    logs: LogConfig = LogConfig(),
 ) -> TrainingResult:
     """Train a network on labels alone and save it as the teacher; or several, with seeds that follow each other.
 
@@ -45,7 +46,7 @@ def train_teacher(
     require_no_input(reports, job.inputs())
     path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
     if ensemble == 1:
-        finished = run_job(job, path, output, force)
+        finished = run_job(job, path, output, force, logs=logs)
         finished.state.remove()
         return finished.result
     require_checkpoint_output(job, path, force)  # without a name, it gives the members none
@@ -56,7 +57,8 @@ def train_teacher(
     members = []
     for number, each in enumerate(paths, start=1):
         member = replace(job, training=replace(training, seed=training.seed + number - 1))
-        members.append(run_job(member, each, output, force, ensemble=Membership(identifier, number, ensemble)))
+        place = Membership(identifier, number, ensemble)
+        members.append(run_job(member, each, output, force, ensemble=place, logs=logs))
     for finished in members:
         finished.state.remove()
     return _describe_ensemble(job, members)

@@ -11,7 +11,7 @@ from torch import nn
 
 from kd_cli.commands.job import Job, heading
 from kd_cli.commands.results import TrainingResult
-from kd_cli.config import ConfigError, KdError, OutputConfig, RunStoppedError
+from kd_cli.config import ConfigError, KdError, LogConfig, OutputConfig, RunStoppedError
 from kd_cli.data.augmentation import augment
 from kd_cli.data.batches import BatchSource
 from kd_cli.data.dataset import Split
@@ -50,6 +50,7 @@ def run_job(
     force: bool = False,
     callbacks: Sequence[Callback] = (),
     ensemble: Membership | None = None,
+    logs: LogConfig = LogConfig(),
 ) -> FinishedRun:
     """Train, and save the checkpoint.
 
@@ -60,6 +61,7 @@ def run_job(
         force: whether to replace a file of somebody else's, and to save a network that learnt nothing.
         callbacks: in place of a progress bar.
         ensemble: the teacher's place in an ensemble.
+        logs: where to write it down while it is trained.
 
     Raises:
         RunStoppedError: the user stopped the run; says what is kept.
@@ -78,7 +80,9 @@ def run_job(
     choosing = (ChooseEpoch(job.training.patience),) if job.training.chooses_epoch else ()
     watching = callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)
     try:
-        fit(training, (History(lambda network: _test(network, watched)), *choosing, state, *watching))
+        fit(
+            training, (History(lambda network: _test(network, watched)), *choosing, state, *watching, *job.log_to(logs))
+        )
     except KeyboardInterrupt as error:
         raise RunStoppedError(f"stopped; {_kept(state, job, ensemble)}") from error
     except DivergedError as error:

@@ -22,6 +22,24 @@ WEIGHTS = ("alpha", "weight", "beta")
 """The options that multiply a method's terms. All others are arguments of its loss."""
 
 
+@dataclass(frozen=True)
+class Range:
+    """Where ``kd tune`` searches an option, both ends included; ``log`` if its order of magnitude is what matters."""
+
+    low: float
+    high: float
+    log: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+LEARNING_RATES = Range(1e-4, 3e-2)
+"""Where ``kd tune`` searches the learning rate, of every method and of the baseline."""
+
+_TEMPERATURES = Range(1, 20)
+
+
 class FeatureLevel(Enum):
     """Where a method reads the networks."""
 
@@ -44,6 +62,8 @@ class Method:
         reads: where the loss reads student and teacher.
         label_weight: weight of the cross-entropy with the labels; None where `alpha` decides.
         options: the names of the method's options, fields of `MethodConfig`, and their defaults.
+        ranges: where ``kd tune`` searches them. Those of weights go down to where the teacher hardly counts. A weight
+            that scales the whole loss has none: Adam takes no notice of it.
         loss: the name of its function in `losses`, or of its module in `projections`.
         needs_labels: whether the loss itself reads the labels.
         averages: what of several teachers is averaged.
@@ -56,6 +76,7 @@ class Method:
     label_weight: float | None
     loss: str
     options: Mapping[str, float] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     needs_labels: bool = False
     averages: Literal["probabilities", "logits"] = "probabilities"
 
@@ -82,43 +103,49 @@ METHODS: Mapping[str, Method] = {
         _LOGITS, 0, "soft_target_loss"),
     "kd": Method(
         "Hinton et al. 2015", "Distilling the Knowledge in a Neural Network", "section 2",
-        _LOGITS, None, "soft_target_loss", {"temperature": 4, "alpha": 0.9}),
+        _LOGITS, None, "soft_target_loss", {"temperature": 4, "alpha": 0.9},
+        {"temperature": _TEMPERATURES, "alpha": Range(0.01, 1, log=False)}),
     "mse": Method(
         "Ba & Caruana 2014", "Do Deep Nets Really Need to be Deep?", "equation 1",
         _LOGITS, 0, "logit_matching_loss", {"weight": 1}, averages="logits"),
     "dkd": Method(
         "Zhao et al. 2022", "Decoupled Knowledge Distillation", "equations 6 and 7",
-        _LOGITS, 1, "decoupled_losses", {"temperature": 4, "weight": 1, "beta": 8}, needs_labels=True),
+        _LOGITS, 1, "decoupled_losses", {"temperature": 4, "weight": 1, "beta": 8},
+        {"temperature": _TEMPERATURES, "weight": Range(0.001, 10), "beta": Range(0.001, 10)}, needs_labels=True),
     "dist": Method(
         "Huang et al. 2022", "Knowledge Distillation from A Stronger Teacher", "equations 8 and 9",
-        _LOGITS, 1, "relation_losses", {"temperature": 4, "weight": 2, "beta": 2}),
+        _LOGITS, 1, "relation_losses", {"temperature": 4, "weight": 2, "beta": 2},
+        {"temperature": _TEMPERATURES, "weight": Range(0.002, 20), "beta": Range(0.002, 20)}),
     "logit-std": Method(
         "Sun et al. 2024", "Logit Standardization in Knowledge Distillation", "algorithm 1",
-        _LOGITS, 0.1, "standardised_soft_target_loss", {"temperature": 2, "weight": 9}),
+        _LOGITS, 0.1, "standardised_soft_target_loss", {"temperature": 2, "weight": 9},
+        {"temperature": _TEMPERATURES, "weight": Range(0.001, 10)}),
     "fitnet": Method(
         "Romero et al. 2015", "FitNets: Hints for Thin Deep Nets", "equation 3",
-        _PENULTIMATE, 1, "Hint", {"weight": 100}),
+        _PENULTIMATE, 1, "Hint", {"weight": 100}, {"weight": Range(0.1, 1000)}),
     "at": Method(
         "Zagoruyko & Komodakis 2017", "Paying More Attention to Attention", "section 3.1, equation 2",
-        _MAPS, 1, "attention_loss", {"weight": 1000}),
+        _MAPS, 1, "attention_loss", {"weight": 1000}, {"weight": Range(1, 10_000)}),
     "sp": Method(
         "Tung & Mori 2019", "Similarity-Preserving Knowledge Distillation", "equations 1 to 4",
-        _PENULTIMATE, 1, "similarity_loss", {"weight": 3000}),
+        _PENULTIMATE, 1, "similarity_loss", {"weight": 3000}, {"weight": Range(3, 30_000)}),
     "rkd": Method(
         "Park et al. 2019", "Relational Knowledge Distillation", "equations 4 to 8",
-        _PENULTIMATE, 1, "relational_losses", {"weight": 25, "beta": 50}),
+        _PENULTIMATE, 1, "relational_losses", {"weight": 25, "beta": 50},
+        {"weight": Range(0.025, 250), "beta": Range(0.05, 500)}),
     "pkt": Method(
         "Passalis & Tefas 2018", "Learning Deep Representations with Probabilistic Knowledge Transfer",
-        "equations 3 to 9", _PENULTIMATE, 1, "probability_transfer_loss", {"weight": 30_000}),
+        "equations 3 to 9", _PENULTIMATE, 1, "probability_transfer_loss", {"weight": 30_000},
+        {"weight": Range(30, 300_000)}),
     "cc": Method(
         "Peng et al. 2019", "Correlation Congruence for Knowledge Distillation", "equations 5 and 8",
-        _PENULTIMATE, 1, "correlation_loss", {"weight": 0.02}),
+        _PENULTIMATE, 1, "correlation_loss", {"weight": 0.02}, {"weight": Range(0.00002, 0.2)}),
     "vid": Method(
         "Ahn et al. 2019", "Variational Information Distillation for Knowledge Transfer", "equation 5",
-        _PENULTIMATE, 1, "Variational", {"weight": 1}),
+        _PENULTIMATE, 1, "Variational", {"weight": 1}, {"weight": Range(0.001, 10)}),
     "crd": Method(
         "Tian et al. 2020", "Contrastive Representation Distillation", "equations 10, 17 and 18",
-        _PENULTIMATE, 1, "Contrast", {"weight": 0.8}),
+        _PENULTIMATE, 1, "Contrast", {"weight": 0.8}, {"weight": Range(0.001, 10)}),
 }
 # fmt: on
 

@@ -1,7 +1,7 @@
 """A comparison as a Rich table, as a CSV file and as a plot."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd_cli.commands.results import MEASURES, CellResult, ComparisonResult
+from kd_cli.commands.results import MEASURES, CellResult, ComparisonResult, TuningResult
 from kd_cli.config import CostAxis
 from kd_cli.evaluation.statistics import BETTER, CONFIDENCE, WORSE
 from kd_cli.report import as_csv
@@ -40,11 +40,25 @@ PERCENT = f"{100 * CONFIDENCE:g} %"
 def print_comparison(result: ComparisonResult) -> None:
     """One row for each student and method, each against its baseline."""
     console = open_console()
-    tables = [_table(result, dict(NARROWER[:steps])) for steps in range(len(NARROWER) + 1)]
+    dropped = print_fitting(console, lambda widths: _table(result, widths), NARROWER)
+    _print_notes(console, result, dropped)
+
+
+def print_fitting(
+    console: Console, make_table: Callable[[Mapping[str, int]], Table], narrower: Sequence[tuple[str, int]]
+) -> list[str]:
+    """Print a table with as few of the steps as make it fit that make it narrower; the columns that were dropped.
+
+    Args:
+        console: where.
+        make_table: the table, with columns by name that are folded to a width, or dropped where that is 0.
+        narrower: the steps.
+    """
+    tables = [make_table(dict(narrower[:steps])) for steps in range(len(narrower) + 1)]
     fitting = (steps for steps, table in enumerate(tables) if measure(console, table).minimum <= console.width)
-    steps = next(fitting, len(NARROWER))
+    steps = next(fitting, len(narrower))
     print_table(console, tables[steps])
-    _print_notes(console, result, [name for name, width in NARROWER[:steps] if not width])
+    return [name for name, width in narrower[:steps] if not width]
 
 
 def comparison_title(result: ComparisonResult) -> str:
@@ -76,7 +90,7 @@ def is_our_csv(path: Path) -> bool:
 POINTS, P_VALUE, VERDICT = f"Points over labels ({PERCENT})", "p (Holm)", "Verdict"
 
 
-def _measures(cell: CellResult) -> dict[str, str]:
+def measures_of(cell: CellResult) -> dict[str, str]:
     """What the columns after the student and its method show of a cell."""
     deviation, difference = cell.std["accuracy"], cell.difference
     points, p_value, verdict = "", "", "(baseline)"
@@ -107,19 +121,30 @@ NARROWER = (
 
 
 def _table(result: ComparisonResult, widths: Mapping[str, int]) -> Table:
-    columns = [name for name in _measures(result.cells[0]) if widths.get(name) != 0]
+    columns = [name for name in measures_of(result.cells[0]) if widths.get(name) != 0]
     table = new_table(comparison_title(result), result.device_name, "Student", "Trained with", left=2)
     table.columns[0].no_wrap = True
-    for name in columns:
-        table.add_column(_fold(name, widths.get(name)), justify="left" if name == VERDICT else "right", no_wrap=True)
+    add_columns(table, columns, widths)
     for student, cells in groupby(result.cells, key=lambda cell: cell.student):
         for number, cell in enumerate(cells):
-            measures = _measures(cell)
-            shown = [Text(_fold(measures[name], widths.get(name))) for name in columns]
-            shown[-1].stylize(STYLES.get(measures[VERDICT], ""))
+            shown = fold_measures(measures_of(cell), columns, widths)
             table.add_row("" if number else plain(student), plain(_row_name(cell, result)), *shown)
         table.add_section()
     return table
+
+
+def add_columns(table: Table, names: Sequence[str], widths: Mapping[str, int]) -> None:
+    """Add columns of measures, folded to their widths."""
+    for name in names:
+        table.add_column(_fold(name, widths.get(name)), justify="left" if name == VERDICT else "right", no_wrap=True)
+
+
+def fold_measures(measures: Mapping[str, str], names: Sequence[str], widths: Mapping[str, int]) -> list[Text]:
+    """A row's cells in these columns; the verdict has its colour."""
+    return [
+        Text(_fold(measures[name], widths.get(name)), STYLES.get(measures[name], "") if name == VERDICT else "")
+        for name in names
+    ]
 
 
 def _fold(text: str, width: int | None) -> str:
@@ -135,29 +160,17 @@ def _row_name(cell: CellResult, result: ComparisonResult) -> str:
 
 
 def _print_notes(console: Console, result: ComparisonResult, dropped: Sequence[str]) -> None:
-    tests = sum(cell.difference is not None and cell.difference.p_value is not None for cell in result.cells)
     notes = [
         "Accuracy: mean ± standard deviation over the seeds; errors, ECE and agreement: means.",
-        "Points over labels: mean difference to the same student trained with labels alone, paired by seed. In "
-        f"brackets: the {PERCENT} interval (Student t) of each difference alone.",
-        f"p: p value of a paired t test, adjusted for {counted(tests, 'difference')} in this table (Holm 1979). "
-        f"Verdict: {BETTER} or {WORSE} where p is below {100 - 100 * CONFIDENCE:g} %.",
-        "A single seed, or differences that are all equal, give no p value and decide nothing.",
+        *explain_verdicts(result.cells),
     ]
     if dropped:
-        notes.append(f"No room for {', '.join(dropped)}: widen the terminal, or use --json or --csv.")
+        notes.append(say_dropped(dropped))
     options = dict.fromkeys(describe_method(cell.method, cell.options) for cell in result.cells if cell.options)
     if options:
         notes.append(f"Options: {'; '.join(options)}.")
-    notes += [f"Left out: {refused.reason}." for refused in result.refused]
-    for cell in result.cells:
-        faults = [run.fault for run in cell.runs if run.fault]
-        if faults:
-            name = f"{cell.student} with {_row_name(cell, result)}"
-            learnt = f"{len(faults)} of {counted(len(cell.runs), 'run')} learnt nothing, and the means contain them"
-            notes.append(f"{name}: {learnt}. The first one: {faults[0]}.")
-    for path, architecture in zip(result.teachers, result.teacher_architectures, strict=True):
-        notes.append(f"Teacher: {path} ({architecture})")
+    notes += describe_faults(result.cells, lambda cell: f"{cell.student} with {_row_name(cell, result)}")
+    notes += describe_origin(result)
     runs = result.runs
     notes.append(
         f"{counted(runs.total, 'run')}, {runs.carried_out} of them carried out now, {runs.side_by_side} at a time, "
@@ -165,6 +178,43 @@ def _print_notes(console: Console, result: ComparisonResult, dropped: Sequence[s
     )
     for note in notes:
         print_line(console, note)
+
+
+def explain_verdicts(cells: Sequence[CellResult]) -> list[str]:
+    """What differences, p values and verdicts of a table are."""
+    tests = sum(cell.difference is not None and cell.difference.p_value is not None for cell in cells)
+    return [
+        "Points over labels: mean difference to the same student trained with labels alone, paired by seed. In "
+        f"brackets: the {PERCENT} interval (Student t) of each difference alone.",
+        f"p: p value of a paired t test, adjusted for {counted(tests, 'difference')} in this table (Holm 1979). "
+        f"Verdict: {BETTER} or {WORSE} where p is below {100 - 100 * CONFIDENCE:g} %.",
+        "A single seed, or differences that are all equal, give no p value and decide nothing.",
+    ]
+
+
+def say_dropped(columns: Sequence[str]) -> str:
+    """Which columns a table is too narrow for."""
+    return f"No room for {', '.join(columns)}: widen the terminal, or use --json or --csv."
+
+
+def describe_faults(cells: Sequence[CellResult], name_of: Callable[[CellResult], str]) -> list[str]:
+    """Which rows contain runs that learnt nothing."""
+    notes = []
+    for cell in cells:
+        faults = [run.fault for run in cell.runs if run.fault]
+        if faults:
+            learnt = f"{len(faults)} of {counted(len(cell.runs), 'run')} learnt nothing, and the means contain them"
+            notes.append(f"{name_of(cell)}: {learnt}. The first one: {faults[0]}.")
+    return notes
+
+
+def describe_origin(result: ComparisonResult | TuningResult) -> list[str]:
+    """What was left out, and the teachers."""
+    teachers = zip(result.teachers, result.teacher_architectures, strict=True)
+    return [
+        *(f"Left out: {refused.reason}." for refused in result.refused),
+        *(f"Teacher: {path} ({architecture})" for path, architecture in teachers),
+    ]
 
 
 def draw_comparison(result: ComparisonResult, cost: CostAxis = CostAxis.macs) -> "Figure":

@@ -1,11 +1,11 @@
 """What ``kd list`` found, as Rich tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kd_cli.commands.listing import DatasetList, LayerList, ListedLayer, MethodList, NetworkFamily, NetworkList
 from kd_cli.config import some_of
-from kd_cli.distillation.methods import describe_options
+from kd_cli.distillation.methods import Range, describe_options
 from kd_cli.report.tables import counted, new_table, open_console, plain, print_line, print_table
 
 if TYPE_CHECKING:  # to import it is to import torch
@@ -17,9 +17,15 @@ def print_methods(result: MethodList) -> None:
     _print_rows(
         "Methods of distillation: --method NAME",
         "T is --temperature. Methods that read penultimate features or maps also take --student-layer and "
-        "--teacher-layer; see kd list layers.",
-        ("Method", "Paper", "Equation", "Reads", "Options and defaults"),
-        ((each.name, each.paper, each.equation, each.reads, describe_options(each.options)) for each in result.methods),
+        f"--teacher-layer; see kd list layers. Of each method, kd tune also searches --lr: {result.learning_rates}.",
+        ("Method", "Paper", "Equation", "Reads", "Options and defaults", "kd tune searches"),
+        (
+            (
+                *(each.name, each.paper, each.equation, each.reads),
+                *(describe_options(each.options), describe_options(_as_texts(each.ranges))),
+            )
+            for each in result.methods
+        ),
     )
 
 
@@ -67,6 +73,10 @@ def print_cache(result: "CacheSize", cleared: bool) -> None:
     """One line: how much there is, or was."""
     what = f"{counted(result.files, 'file')} of teachers' outputs, {result.size_bytes / 1e6:,.1f} MB"
     print_line(open_console(), f"{'Removed ' if cleared else ''}{what}, in {result.folder}")
+
+
+def _as_texts(ranges: Mapping[str, Range]) -> dict[str, str]:
+    return {name: str(each) for name, each in ranges.items()}
 
 
 def as_text(shape: tuple[object, ...]) -> str:

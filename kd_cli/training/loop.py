@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from kd_cli.config import KdError, TrainingConfig
 from kd_cli.data.batches import BatchSource
 from kd_cli.data.seeds import spawn_seeds
 from kd_cli.training import device
-from kd_cli.training.objective import Objective
+from kd_cli.training.objective import Objective, Step
 from kd_cli.training.optimiser import Adam, learning_rate
 
 REFRESH = 50
@@ -27,20 +27,28 @@ class DivergedError(KdError):
 
 @dataclass(frozen=True)
 class Progress:
-    """Means over some steps: training loss, and share of correct predictions (never for an unlabelled image)."""
+    """Means over some steps: training loss, and share of correct predictions (never for an unlabelled image).
+
+    ``terms`` are the weighted terms that the loss is the sum of, by name.
+    """
 
     loss: float
     accuracy: float
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's number, from 1, its means over the batches as they came, and the seconds that it took."""
+    """An epoch's number, from 1, its means over the batches as they came, and the seconds that it took.
+
+    ``terms`` are those of `Progress`.
+    """
 
     number: int
     loss: float
     accuracy: float
     seconds: float
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ class Training:
                 step.loss.backward()
                 self.optimiser.step(learning_rate(config.schedule, config.lr, self.steps_done, self.total_steps))
                 self.step_in_epoch += 1
-                tally.add(step.loss, step.logits, batch.labels)
+                tally.add(step, batch.labels)
                 for callback in callbacks:
                     callback.on_step_end(self)
                 if self.step_in_epoch % REFRESH == 0:
@@ -158,7 +166,7 @@ class Training:
         self._look(tally)  # waits for the device, so before the clock
         self.epochs_done += 1
         self.step_in_epoch = 0
-        return Epoch(self.epochs_done, tally.loss, tally.accuracy, time.perf_counter() - start)
+        return Epoch(self.epochs_done, tally.loss, tally.accuracy, time.perf_counter() - start, tally.terms)
 
     def _look(self, tally: "_Tally") -> Progress:
         """The means since the last look. A run that diverged is left at the steps whose losses were numbers."""
@@ -234,7 +242,8 @@ class _Tally:
         self.steps = self.seen = 0
         self.first_loss: float | None = None
         self._loss_sum = self._correct_sum = 0.0
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._term_sums: dict[str, float] = {}
+        self._waiting: list[tuple[Step, Tensor]] = []
 
     @property
     def loss(self) -> float:
@@ -246,10 +255,16 @@ class _Tally:
         """Share of all images that were classified correctly."""
         return self._correct_sum / self.seen
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """One more step; loss is a mean over the batch."""
+    @property
+    def terms(self) -> dict[str, float]:
+        """Means of the loss's terms over all images."""
+        return {name: total / self.seen for name, total in self._term_sums.items()}
+
+    def add(self, step: Step, labels: Tensor) -> None:
+        """One more step; its loss and its terms are means over the batch."""
         self.steps += 1
-        self._waiting.append((loss.detach(), logits.detach(), labels))
+        terms = {name: term.detach() for name, term in step.terms.items()}
+        self._waiting.append((Step(step.logits.detach(), step.loss.detach(), terms), labels))
 
     def look(self) -> Progress:
         """Take in the steps since the last look, and return their means.
@@ -259,19 +274,29 @@ class _Tally:
         """
         if not self._waiting:
             return Progress(math.nan, math.nan)
-        losses, logits, labels = zip(*self._waiting, strict=True)
-        values = torch.stack(losses).tolist()
+        steps, labels = zip(*self._waiting, strict=True)
+        values = torch.stack([step.loss for step in steps]).tolist()
         for number, loss in enumerate(values, start=self.steps - len(values) + 1):
             if not math.isfinite(loss):
                 self.steps = number
                 raise FloatingPointError(loss)
         if self.first_loss is None:
             self.first_loss = values[0]
-        loss_sum = math.fsum(loss * len(batch) for loss, batch in zip(values, labels, strict=True))
-        correct = (torch.cat(logits).argmax(dim=1) == torch.cat(labels)).sum().item()
-        seen = sum(map(len, labels))
+        sizes = list(map(len, labels))
+        loss_sum, seen = _weigh(values, sizes), sum(sizes)
+        terms = {
+            name: _weigh(torch.stack([step.terms[name] for step in steps]).tolist(), sizes) for name in steps[0].terms
+        }
+        correct = (torch.cat([step.logits for step in steps]).argmax(dim=1) == torch.cat(labels)).sum().item()
         self._loss_sum += loss_sum
         self._correct_sum += correct
         self.seen += seen
+        for name, total in terms.items():
+            self._term_sums[name] = self._term_sums.get(name, 0.0) + total
         self._waiting.clear()
-        return Progress(loss_sum / seen, correct / seen)
+        return Progress(loss_sum / seen, correct / seen, {name: total / seen for name, total in terms.items()})
+
+
+def _weigh(means: Sequence[float], sizes: Sequence[int]) -> float:
+    """The sum over all images of what is a mean over each batch."""
+    return math.fsum(mean * size for mean, size in zip(means, sizes, strict=True))

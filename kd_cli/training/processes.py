@@ -5,8 +5,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from functools import partial
 from inspect import signature
 from typing import TypeVar
 
@@ -49,7 +50,7 @@ def local_executor(workers: int) -> Executor:
 
 
 def carry_out(
-    tasks: Sequence[Task],
+    tasks: Iterable[Task],
     work: Callable[[Task], Outcome],
     workers: int,
     make_executor: MakeExecutor = local_executor,
@@ -65,17 +66,38 @@ def carry_out(
         workers: how many tasks to carry out at a time.
         make_executor: where.
     """
-    suspects = yield from _carry_out_together(tasks, work, workers, make_executor)
-    for task in suspects:
-        if (yield from _carry_out_together([task], work, 1 if workers == 1 else 2, make_executor)):
-            yield task, WorkerDiedError("its process died, twice: is there enough memory? try --jobs 1")
+    rounds = iter([list(tasks)])
+    return carry_out_rounds(lambda: next(rounds, []), work, workers, make_executor)
+
+
+def carry_out_rounds(
+    next_tasks: Callable[[], Sequence[Task]],
+    work: Callable[[Task], Outcome],
+    workers: int,
+    make_executor: MakeExecutor = local_executor,
+) -> Iterator[tuple[Task, Outcome | WorkerDiedError]]:
+    """As `carry_out`, for tasks that follow from the outcomes of others.
+
+    Args:
+        next_tasks: gives those that can be carried out by now, each of them once. It is asked when a worker has nothing
+            to do, and for the last time when none has.
+        work: as there.
+        workers: as there.
+        make_executor: as there.
+    """
+    while suspects := (yield from _carry_out_together(next_tasks, work, workers, make_executor)):
+        for suspect in suspects:
+            alone = iter([[suspect]])
+            again = _carry_out_together(partial(next, alone, []), work, 1 if workers == 1 else 2, make_executor)
+            if (yield from again):
+                yield suspect, WorkerDiedError("its process died, twice: is there enough memory? try --jobs 1")
 
 
 def _carry_out_together(
-    tasks: Sequence[Task], work: Callable[[Task], Outcome], workers: int, make_executor: MakeExecutor
+    next_tasks: Callable[[], Sequence[Task]], work: Callable[[Task], Outcome], workers: int, make_executor: MakeExecutor
 ) -> Generator[tuple[Task, Outcome | WorkerDiedError], None, list[Task]]:
     """Carry out tasks; returns those that were being carried out when a worker died."""
-    waiting = list(reversed(tasks))
+    waiting = list(reversed(next_tasks()))
     suspects: list[Task] = []
     while waiting:
         executor = make_executor(workers)
@@ -88,6 +110,7 @@ def _carry_out_together(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
                     yield running.pop(future), outcome
+                waiting = waiting or list(reversed(next_tasks()))
         except BrokenExecutor:
             suspects += running.values()
         finally:

@@ -10,7 +10,7 @@ from kd_cli.commands import listing
 from kd_cli.commands.listing import list_datasets, list_layers, list_methods, list_networks
 from kd_cli.config import ConfigError, DataConfig, ImagesConfig, KdError
 from kd_cli.data.sources import SOURCES
-from kd_cli.distillation.methods import METHODS
+from kd_cli.distillation.methods import LEARNING_RATES, METHODS
 from kd_cli.networks.spec import parse_spec
 from kd_cli.options import make_config
 
@@ -37,6 +37,14 @@ def test_every_method_is_listed_with_its_defaults() -> None:
     assert {each.name: each.options for each in list_methods().methods} == {
         name: dict(row.options) for name, row in METHODS.items()
     }
+
+
+def test_every_method_is_listed_with_what_kd_tune_searches() -> None:
+    listed = list_methods()
+    assert {each.name: each.ranges for each in listed.methods} == {
+        name: dict(row.ranges) for name, row in METHODS.items()
+    }
+    assert listed.learning_rates == LEARNING_RATES
 
 
 def test_every_data_set_is_listed_with_its_classes() -> None:

@@ -12,6 +12,7 @@ from kd_cli.config import ConfigError, KdError, Option
 from kd_cli.distillation.methods import (
     FROM_LABELS,
     METHODS,
+    WEIGHTS,
     FeatureLevel,
     MethodConfig,
     describe_options,
@@ -32,6 +33,21 @@ def test_methods_are_known_without_torch() -> None:
 class TestEveryRow:
     def test_has_options_that_a_configuration_has(self, name: str) -> None:
         assert METHODS[name].options.keys() <= OPTIONS
+
+    def test_is_searched_in_ranges_of_its_own_options_around_their_defaults(self, name: str) -> None:
+        row = METHODS[name]
+        assert row.ranges.keys() <= row.options.keys()
+        for option, values in row.ranges.items():
+            assert values.low < row.options[option] < values.high
+            for end in (values.low, values.high):
+                given: dict[str, Any] = {option: end}
+                assert MethodConfig(name, **given).options[option] == end
+
+    def test_can_be_tuned_down_to_where_the_teacher_hardly_counts(self, name: str) -> None:
+        row = METHODS[name]
+        if row.label_weight != 0:  # else the teacher is all there is
+            for option in row.options.keys() & set(WEIGHTS):
+                assert row.ranges[option].low <= row.options[option] / 50
 
     def test_has_defaults_that_are_taken_where_nothing_is_given(self, name: str) -> None:
         assert MethodConfig(name).options == METHODS[name].options

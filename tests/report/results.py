@@ -23,6 +23,9 @@ from kd_cli.commands.results import (
     RunCount,
     RunMeasures,
     TrainingResult,
+    TrialResult,
+    TunedMethod,
+    TuningResult,
 )
 from kd_cli.evaluation.cost import Percentiles, Quartiles
 from kd_cli.evaluation.quality import Bin, Disagreement, Opinion
@@ -195,6 +198,50 @@ def comparison_result(cells: Sequence[CellResult] = (), **changes: Any) -> Compa
         results_dir="results",
         runs=RunCount(total=4, carried_out=3, side_by_side=2),
         cells=tuple(cells) or (cell_result("labels"), cell_result("kd", (0.983, 0.985))),
+        failed=(),
+        refused=(),
+    )
+    return changed(result, **changes)
+
+
+def tuned_method(method: str = "labels", **changes: Any) -> TunedMethod:
+    """A student with the best of two trials, of which the other one was stopped."""
+    options = {"lr": 0.002} | ({"temperature": 2.0, "alpha": 0.25} if method == "kd" else {})
+    other = {"lr": 0.001} | ({"temperature": 4.0, "alpha": 0.9} if method == "kd" else {})
+    cell = cell_result(method, options=options, student="mlp-32")
+    row = TunedMethod(
+        **vars(cell),
+        validation_accuracy=0.9725,
+        trials=2,
+        epochs=4,
+        seconds=12.4,
+        command=f"kd distill --student mlp-32 --method {method} --lr 0.002",
+        search=(
+            TrialResult(0, other, "pruned", (0.9,), 3.1),
+            TrialResult(1, options, "complete", (0.9, 0.95, 0.9725), 9.3),
+        ),
+    )
+    return changed(row, **changes)
+
+
+def tuning_result(*rows: TunedMethod, **changes: Any) -> TuningResult:
+    """A baseline, and a method that is better."""
+    result = TuningResult(
+        **WHERE,
+        student="mlp-32",
+        teachers=("models/teacher.safetensors",),
+        teacher_architectures=("cnn-32",),
+        trials=2,
+        trials_carried_out=3,
+        seeds=(0, 1),
+        epochs=3,
+        options={"epochs": 3},
+        validation_images=400,
+        test_images=1000,
+        results_dir="results",
+        settings="results/settings.json",
+        runs=RunCount(total=4, carried_out=2, side_by_side=2),
+        rows=rows or (tuned_method("labels"), tuned_method("kd")),
         failed=(),
         refused=(),
     )

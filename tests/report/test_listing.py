@@ -50,7 +50,7 @@ def test_what_a_network_lacks_is_said(kd: CommandLine) -> None:
 def test_lists_are_tables_or_one_json_object(kd: CommandLine, what: str) -> None:
     code, stdout, stderr = kd("list", what, "--json")
     assert (code, stderr) == (0, "")
-    (rows,) = json.loads(stdout).values()
+    rows = json.loads(stdout)[what]
     code, stdout, stderr = kd("list", what)
     assert (code, stderr) == (0, "")
     assert len(rows) > 3
@@ -60,6 +60,8 @@ def test_methods_are_listed_with_papers_and_defaults(kd: CommandLine) -> None:
     stdout = " ".join(kd("list", "methods")[1].split())
     assert all(name in stdout for name in METHODS)
     assert "T 4, alpha 0.9" in stdout
+    assert "weight 1 to 10000" in stdout
+    assert "kd tune also searches --lr: 0.0001 to 0.03" in stdout
 
 
 def test_list_alone_shows_what_can_be_listed(kd: CommandLine) -> None:

@@ -27,6 +27,7 @@ def quick_executor(workers: int) -> Executor:
 
 
 carry_out = partial(processes.carry_out, make_executor=quick_executor)
+carry_out_rounds = partial(processes.carry_out_rounds, make_executor=quick_executor)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Unix processes")
 
@@ -200,3 +201,35 @@ def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path, which: s
                 if is_running(process):
                     os.kill(process, signal.SIGKILL)
     assert parent.returncode != 0
+
+
+class Rounds:
+    """Two rounds of tasks, of which the second follows from the outcomes of the first."""
+
+    def __init__(self, first: list[int]) -> None:
+        self.waiting = first
+        self.outcomes: dict[int, object] = {}
+        self.size = len(first)
+
+    def next_tasks(self) -> list[int]:
+        if len(self.outcomes) == self.size and not self.waiting:
+            self.waiting = [100 + len(self.outcomes)]
+            self.size = 0
+        tasks, self.waiting = self.waiting, []
+        return tasks
+
+    def carry_out(self, workers: int) -> dict[int, object]:
+        for task, outcome in carry_out_rounds(self.next_tasks, tasks.die_at_three, workers):
+            self.outcomes[task] = outcome
+        return self.outcomes
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_tasks_may_follow_from_the_outcomes_of_others(workers: int) -> None:
+    assert Rounds([0, 1]).carry_out(workers) == {0: 0, 1: 2, 102: 204}
+
+
+def test_a_worker_that_dies_does_not_end_the_rounds() -> None:
+    outcomes = Rounds([3, 1]).carry_out(2)
+    assert isinstance(outcomes.pop(3), WorkerDiedError)
+    assert outcomes == {1: 2, 102: 204}

@@ -1,0 +1,237 @@
+"""``kd tune``: every method, and the baseline, with its best setting -> does distillation help then?
+
+Trials train on a part of the training images and are judged on the others. The test images judge what was chosen, once.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kd_cli.commands.checkpoints import require_models
+from kd_cli.commands.compare import require_layers_with, summarise
+from kd_cli.commands.grid import Cell, make_grid
+from kd_cli.commands.job import Job, StudentConfig, heading
+from kd_cli.commands.many_runs import carry_out_runs, count_workers, fix_choices
+from kd_cli.commands.resolve import resolve_student, with_student
+from kd_cli.commands.results import (
+    CellResult,
+    FailedRun,
+    RefusedCell,
+    TrialResult,
+    TunedMethod,
+    TuningResult,
+)
+from kd_cli.commands.run_store import source_digest
+from kd_cli.commands.runs import forget_worker, share_outputs
+from kd_cli.commands.search import Search, accuracy_of
+from kd_cli.commands.settings import Setting, TunedSettings, write_settings
+from kd_cli.commands.trials import DIVERGED, NUMBER, SECONDS, TrialOutcome, TrialTask, carry_out_trial
+from kd_cli.commands.tune_config import TuneConfig
+from kd_cli.config import (
+    ConfigError,
+    DataConfig,
+    DeviceConfig,
+    KdError,
+    LabelConfig,
+    LogConfig,
+    RunStoppedError,
+    TeacherConfig,
+    TrainingConfig,
+    as_arguments,
+)
+from kd_cli.distillation.methods import FROM_LABELS
+from kd_cli.files import require_no_input, require_writable
+from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out_rounds, local_executor
+
+VALIDATION_FRACTION = 0.1
+"""Of the training images, unless told otherwise."""
+
+
+def tune(
+    tuning: TuneConfig = TuneConfig(),
+    teachers: TeacherConfig = TeacherConfig(),
+    labels: LabelConfig = LabelConfig(),
+    data: DataConfig = DataConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    run: DeviceConfig = DeviceConfig(),
+    logs: LogConfig = LogConfig(),
+    make_executor: MakeExecutor = local_executor,
+    reports: Sequence[Path] = (),
+) -> TuningResult:
+    """Search each method's best setting, train with it on all training images, and compare with the tuned baseline.
+
+    Trials and runs that were done earlier are found, and not repeated. Nothing is carried out if one of ``reports``,
+    files that the result will be written to, is a file that is read.
+
+    Raises:
+        RunStoppedError: the user stopped it; says what is kept.
+        KdError: something is not there, or does not fit together; or a search, or no run, came to an end.
+    """
+    _require_usable(tuning, data, training)
+    common = StudentConfig(tuning.student, FROM_LABELS, teachers, labels, data, training, run, log=logs)
+    fraction = data.validation_fraction or VALIDATION_FRACTION
+    searching = replace(common, data=replace(data, validation_fraction=fraction))
+    job = resolve_student(searching)
+    if not teachers.teachers:
+        require_models(run, job.dataset.info.name)
+    grid = make_grid(tuning.comparison, require_layers_with(job))
+    require_no_input(reports, job.inputs())
+    searches = [_open_search(cell, job, tuning) for cell in grid.cells]
+    carried_out, failed = _search(searches, fix_choices(searching, job), job, tuning, make_executor)
+    settings = _write_settings(searches, job, tuning)
+    judging = replace(common, data=replace(data, validation_fraction=0))
+    final = resolve_student(judging)
+    cells = [search.cell_of(search.best) for search in searches if search.best is not None]
+    runs = carry_out_runs(cells, tuning, judging, final, make_executor)
+    rows = summarise(cells, runs.outcomes, final.dataset.info)
+    return TuningResult(
+        **vars(heading(final.dataset, threads=1)),
+        student=str(tuning.student),
+        teachers=tuple(str(teacher.path) for teacher in final.teachers),
+        teacher_architectures=tuple(teacher.metadata.architecture for teacher in final.teachers),
+        trials=tuning.trials,
+        trials_carried_out=carried_out,
+        seeds=runs.seeds,
+        epochs=training.epochs,
+        options=asdict(training) | asdict(labels),
+        validation_images=len(job.dataset.validation or ()),
+        test_images=len(final.dataset.test),
+        results_dir=str(tuning.results_dir),
+        settings=str(settings),
+        runs=runs.count,
+        rows=tuple(_describe(row, searches, judging) for row in rows),
+        failed=(*failed, *runs.failed),
+        refused=tuple(RefusedCell(str(cell), reason) for cell, reason in grid.refused),
+    )
+
+
+def _require_usable(tuning: TuneConfig, data: DataConfig, training: TrainingConfig) -> None:
+    """Refuse what would come to light after the search, or would let it choose twice.
+
+    Raises:
+        ConfigError: says what to leave out.
+    """
+    if training.chooses_epoch:
+        flag = "--patience" if training.patience else "--keep-best"
+        raise ConfigError(f"{flag}: in the end there are no validation images to choose an epoch by; leave it out")
+    if data.validation_fraction == 0:
+        raise ConfigError("--validation-fraction 0: settings are chosen by validation images; use 0.1")
+    replace(training, seed=training.seed + tuning.seeds - 1)
+
+
+def _open_search(cell: Cell, job: Job, tuning: TuneConfig) -> Search:
+    """The search for a method's setting, which goes on from the trials that are kept."""
+    own = with_student(job, cell.student, cell.method, job.training.seed)
+    validation = own.dataset.validation
+    assert validation is not None  # a fraction was asked for
+    ranges = {name: str(each) for name, each in cell.method.row.ranges.items()}
+    identity = own.identity() | {"source": source_digest(), "prune": tuning.prune, "ranges": ranges}
+    path = _study_path(job, tuning, cell.method.method, identity, ".journal")
+    require_writable(path)
+    if tuning.fresh:
+        path.unlink(missing_ok=True)
+    start = replace(cell, lr=job.training.lr)
+    return Search(start, path, tuning.trials, job.training.seed, len(validation))
+
+
+def _study_path(job: Job, tuning: TuneConfig, what: str, identity: object, suffix: str) -> Path:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    student = str(tuning.student).replace("/", "_")
+    return tuning.results_dir / job.dataset.info.name / "studies" / f"{student}-{what}-{digest}{suffix}"
+
+
+def _search(
+    searches: Sequence[Search], common: StudentConfig, job: Job, tuning: TuneConfig, make_executor: MakeExecutor
+) -> tuple[int, list[FailedRun]]:
+    """Carry out the trials that are missing; how many these were, and those that came to nothing.
+
+    Raises:
+        RunStoppedError: the user stopped it; says what is kept.
+        KdError: a journal cannot be written, or no trial of the baseline came to an end.
+    """
+    by_method = {search.cell.method.method: search for search in searches}
+    total = len(searches) * tuning.trials
+    before = sum(len(search.counted) for search in searches)
+    carried_out, failed = 0, []
+
+    def next_tasks() -> list[TrialTask]:
+        return [
+            TrialTask(search.cell_of(each), each, tuple(search.before(each.user_attrs[NUMBER])), tuning.prune, common)
+            for search in searches
+            for each in search.next_round()
+        ]
+
+    workers = max(1, min(count_workers(tuning.jobs, job), total - before))
+    if before < total:
+        share_outputs(job, [search.cell for search in searches])
+    try:
+        with tqdm(total=total, initial=before, unit="trial", disable=None, leave=False, smoothing=0) as bar:
+            for task, outcome in carry_out_rounds(next_tasks, carry_out_trial, workers, make_executor):
+                if isinstance(outcome, WorkerDiedError):
+                    outcome = TrialOutcome(None, str(outcome))
+                search = by_method[task.cell.method.method]
+                if outcome.trial is not None:
+                    search.keep(outcome.trial)
+                else:
+                    search.failed.add(task.proposal.user_attrs[NUMBER])
+                    failed.append(FailedRun(str(task), outcome.error or ""))
+                carried_out += 1
+                bar.set_description(str(task))
+                bar.update(1)
+    except KeyboardInterrupt as error:
+        again = "repeat the command without --fresh" if tuning.fresh else "repeat the command"
+        kept = sum(len(search.counted) for search in searches)
+        folder = searches[0].path.parent
+        raise RunStoppedError(
+            f"stopped; {folder} keeps {kept} of {total} trials: {again} to go on from there"
+        ) from error
+    finally:
+        forget_worker()
+    for search in searches:
+        if search.best is None:
+            reason = next((each.error for each in failed), "the loss diverged; use a smaller --lr")
+            if search.cell.method.is_baseline:
+                raise KdError(f"no trial of the baseline came to an end: {reason}")
+            failed.append(FailedRun(str(search.cell), f"no trial came to an end: {reason}"))
+    return carried_out, failed
+
+
+def _write_settings(searches: Sequence[Search], job: Job, tuning: TuneConfig) -> Path:
+    """Keep what was chosen for ``kd compare --from-study``; the file's path."""
+    chosen = [search.cell_of(search.best) for search in searches if search.best is not None]
+    path = _study_path(job, tuning, "settings", [search.path.name for search in searches] + [tuning.trials], ".json")
+    settings = tuple(Setting(cell.method, cell.lr) for cell in chosen if cell.lr is not None)
+    write_settings(TunedSettings(path, job.dataset.info.name, tuning.student, job.training.epochs, settings))
+    return path
+
+
+def _describe(row: CellResult, searches: Sequence[Search], common: StudentConfig) -> TunedMethod:
+    """A row of the final comparison, with the search behind it."""
+    search = next(each for each in searches if each.cell.method.method == row.method)
+    assert search.best is not None  # it was trained
+    cell, trials = search.cell_of(search.best), search.counted
+    training = replace(common.training, lr=search.best.params["lr"])
+    arguments = as_arguments(cell.method, common.teachers, common.labels, common.data, training, common.run)
+    return TunedMethod(
+        **vars(row),
+        validation_accuracy=accuracy_of(search.best),
+        trials=len(trials),
+        epochs=sum(len(trial.intermediate_values) for trial in trials),
+        seconds=sum(trial.user_attrs[SECONDS] for trial in trials),
+        command=shlex.join(["kd", "distill", "--student", row.student, *arguments]),
+        search=tuple(
+            TrialResult(
+                number=trial.user_attrs[NUMBER],
+                options=dict(trial.params),
+                state="diverged" if DIVERGED in trial.user_attrs else trial.state.name.lower(),
+                accuracies=tuple(trial.intermediate_values.values()),
+                train_seconds=trial.user_attrs[SECONDS],
+            )
+            for trial in trials
+        ),
+    )
