@@ -165,8 +165,13 @@ class Job:
         if log.tensorboard is None:
             return ()
         settings = {"lr": self.training.lr, **self.method.settings, "seed": self.training.seed}
-        parts = (self.role.value, self.architecture, self.method.method, *(f"{k}={v}" for k, v in settings.items()))
-        folder = log.tensorboard / kind / " ".join(map(str, parts)).replace("/", "_")
+        parts = (
+            self.role.value,
+            self.architecture.file_name,
+            self.method.method,
+            *(f"{k}={v}" for k, v in settings.items()),
+        )
+        folder = log.tensorboard / kind / " ".join(parts)
         return (TensorBoard(folder, self.options(), "validation" if self.dataset.validation else "test"),)
 
     def options(self) -> dict[str, Any]:

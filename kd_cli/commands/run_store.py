@@ -75,7 +75,7 @@ class RunStore:
 
     def _path(self, run: Run, identity: dict[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        name = f"{run.cell.student}-{run.cell.method.method}-seed{run.seed}-{digest}.json"
+        name = f"{run.cell.student.file_name}-{run.cell.method.method}-seed{run.seed}-{digest}.json"
         return self.folder / self.job.dataset.info.name / name
 
 

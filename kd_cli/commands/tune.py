@@ -141,8 +141,8 @@ def _open_search(cell: Cell, job: Job, tuning: TuneConfig) -> Search:
 
 def _study_path(job: Job, tuning: TuneConfig, what: str, identity: object, suffix: str) -> Path:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    student = str(tuning.student).replace("/", "_")
-    return tuning.results_dir / job.dataset.info.name / "studies" / f"{student}-{what}-{digest}{suffix}"
+    name = f"{tuning.student.file_name}-{what}-{digest}{suffix}"
+    return tuning.results_dir / job.dataset.info.name / "studies" / name
 
 
 def _search(

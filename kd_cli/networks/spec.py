@@ -53,6 +53,11 @@ class Spec:
         """The function there that makes it."""
         return self.name.rpartition(":")[2]
 
+    @property
+    def file_name(self) -> str:
+        """What files about the network may be called: a path in its name leads nowhere."""
+        return re.sub(r"[^\w.-]", "_", str(self))
+
     def __str__(self) -> str:
         if self.is_own:
             return self.name

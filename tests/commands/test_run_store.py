@@ -196,6 +196,15 @@ def test_a_files_name_says_which_run_it_is(store: RunStore) -> None:
     assert path.relative_to(store.folder).as_posix().startswith("digits/mlp-8-kd-seed3-")
 
 
+def test_a_run_of_a_users_network_is_kept_in_the_same_folder(store: RunStore, tmp_path: Path, kept: Run) -> None:
+    source = tmp_path / "nets.py"
+    source.write_text("from torch import nn\ndef small(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n")
+    cell = Cell(parse_spec(f"{source}:small"), MethodConfig())
+    store.keep(replace(kept, cell=cell), MEASURES)
+    assert store.find(replace(kept, cell=cell)) == MEASURES
+    assert len(list(store.folder.rglob("*.json"))) == 2
+
+
 class TestTheSourceDigest:
     @pytest.fixture
     def copy(self, tmp_path: Path) -> Path:
