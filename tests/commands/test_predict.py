@@ -46,7 +46,7 @@ from tests.other_device import NetworkOnDevice, OtherDevice
 CPU = torch.device("cpu")
 
 MIXED_PAGES = 240
-PAGES_OF_A_KIND = 150
+PAGES_OF_A_KIND = 100
 
 CLASSES = 5
 """Of a checkpoint that needs no data set."""
@@ -187,8 +187,8 @@ class TestSheets:
     @pytest.mark.slow
     def test_are_not_what_single_digits_are_taken_for(self, mnist: Dataset) -> None:
         kinds = list(pages.KINDS)
-        files = (pages.draw(image, kinds[i % 16], i) for i, image in enumerate(mnist.test.images[-1000:, 0].numpy()))
-        assert sum(len(see(io.BytesIO(file), "page", mnist.info, every_digit=True)) > 1 for file in files) <= 2
+        files = (pages.draw(image, kinds[i % 16], i) for i, image in enumerate(mnist.test.images[-500:, 0].numpy()))
+        assert sum(len(see(io.BytesIO(file), "page", mnist.info, every_digit=True)) > 1 for file in files) <= 1
 
 
 class TestDoubt:
@@ -197,7 +197,7 @@ class TestDoubt:
     NO_DIGITS_OF_A_KIND = 60
 
     @pytest.mark.slow
-    def test_three_in_four_images_that_show_no_digit_are_marked(
+    def test_seven_in_ten_images_that_show_no_digit_are_marked(
         self, tmp_path: Path, networks: dict[str, Checkpoint]
     ) -> None:
         for kind in drawings.KINDS:
@@ -206,7 +206,7 @@ class TestDoubt:
         teacher, student = (network.path for network in networks.values())
         result = predict("auto", RunConfig(device=DeviceName.cpu), [str(tmp_path)], teacher, student)
         assert len(result.images) == self.NO_DIGITS_OF_A_KIND * len(drawings.KINDS)
-        assert np.mean([image.unsure or image.error is not None for image in result.images]) >= 0.75
+        assert np.mean([image.unsure or image.error is not None for image in result.images]) >= 0.7
 
     @pytest.mark.slow
     def test_few_digits_on_pages_are_marked(self, mixed_pages: Images, networks: dict[str, Checkpoint]) -> None:
