@@ -122,6 +122,7 @@ def _print_notes(console: Console, result: TuningResult, dropped: list[str]) -> 
         f"{trials * result.epochs:,} epochs; {counted(runs.total, 'run')}, {runs.carried_out} of them carried out now, "
         f"{runs.side_by_side} at a time; {len(result.failed)} failed; kept in {result.results_dir}",
         f"Settings: {result.settings} (kd compare --from-study)",
+        "The same rows, one by one:",
         *(row.command for row in result.rows),
     ]
     for note in notes:

@@ -41,6 +41,7 @@ def test_rows_show_the_setting_and_both_accuracies_against_the_tuned_baseline(pr
         "4 trials, 3 of them carried out now, trained for 8 of 12 epochs; 4 runs, 2 of them carried out now",
         "Teacher: models/teacher.safetensors (cnn-32)",
         "Settings: results/settings.json (kd compare --from-study)",
+        "The same rows, one by one:\nkd distill --student mlp-32",
         "\nkd distill --student mlp-32 --method kd --lr 0.002\n",
         "adjusted for 1 difference in this table",
         "Left out: mlp-32 has no maps.",
