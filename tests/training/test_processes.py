@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from joblib.externals.loky import ProcessPoolExecutor
@@ -136,8 +137,10 @@ def test_workers_end_when_nobody_asks_for_more_outcomes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def strangers() -> Iterator[list[int]]:
+def strangers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Processes of this one that `carry_out` did not start."""
+    # A spawned process runs the main module, which the test of a page may have left in place of pytest's.
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     sibling = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
     sibling.start()
