@@ -100,14 +100,10 @@ def train_teacher(
     from kd_cli.commands.train_teacher import train_teacher
     from kd_cli.report import plots
     from kd_cli.report.training import draw_training, print_training
-    from kd_cli.training import tensorboard
-    from kd_cli.training.memory import keep_freed_memory
 
-    if output.output and output.output.name:
-        _require_apart(shown.plot, *(member_path(output.output, n) for n in range(1, network.ensemble + 1)))
-    plots.require_ready(shown.plot, shown.force)
-    tensorboard.require_ready(logs.tensorboard)
-    keep_freed_memory()
+    named = output.output if output.output and output.output.name else None
+    members = [member_path(named, number) for number in range(1, network.ensemble + 1)] if named else []
+    _prepare_training(shown, logs, *members)
     reports = _given(shown.plot)
     result = train_teacher(
         network.arch, data, training, run, output, network.ensemble, shown.force, network.init, reports, logs
@@ -138,13 +134,8 @@ def distill(
     from kd_cli.commands.job import StudentConfig
     from kd_cli.report import plots
     from kd_cli.report.training import draw_training, print_training
-    from kd_cli.training import tensorboard
-    from kd_cli.training.memory import keep_freed_memory
 
-    _require_apart(shown.plot, output.output)
-    plots.require_ready(shown.plot, shown.force)
-    tensorboard.require_ready(logs.tensorboard)
-    keep_freed_memory()
+    _prepare_training(shown, logs, output.output)
     config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init, logs)
     result = distill(config, output, shown.force, reports=_given(shown.plot))
     _show(result, print_training, shown.json)
@@ -172,15 +163,10 @@ def compare(
     from kd_cli.files import require_output
     from kd_cli.report import plots
     from kd_cli.report.comparison import draw_comparison, is_our_csv, print_comparison, write_csv
-    from kd_cli.training import tensorboard
-    from kd_cli.training.memory import keep_freed_memory
 
-    _require_apart(shown.plot, table.csv)
-    plots.require_ready(shown.plot, shown.force)
+    _prepare_training(shown, logs, table.csv)
     if table.csv:
         require_output(table.csv, is_our_csv, force=shown.force)
-    tensorboard.require_ready(logs.tensorboard)
-    keep_freed_memory()
     reports = _given(table.csv, shown.plot)
     result = compare(comparison, teachers, labels, data, training, run, logs, reports=reports)
     _show(result, print_comparison, shown.json)
@@ -213,15 +199,10 @@ def tune(
     from kd_cli.files import require_output
     from kd_cli.report import plots
     from kd_cli.report.tuning import draw_tuning, is_our_csv, print_tuning, write_csv
-    from kd_cli.training import tensorboard
-    from kd_cli.training.memory import keep_freed_memory
 
-    _require_apart(shown.plot, table.csv)
-    plots.require_ready(shown.plot, shown.force)
+    _prepare_training(shown, logs, table.csv)
     if table.csv:
         require_output(table.csv, is_our_csv, force=shown.force)
-    tensorboard.require_ready(logs.tensorboard)
-    keep_freed_memory()
     reports = _given(table.csv, shown.plot)
     result = tune(tuning, teachers, labels, data, training, run, logs, reports=reports)
     _show(result, print_tuning, shown.json)
@@ -462,6 +443,21 @@ def _command_of(arguments: list[str]) -> str:
     known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
     known |= {group.name for group in app.registered_groups}
     return f"kd {arguments[0]}" if arguments and arguments[0] in known else "kd"
+
+
+def _prepare_training(shown: ReportConfig, logs: LogConfig, *results: Path | None) -> None:
+    """Find out before a training that something could not be written, and make the process ready for it.
+
+    ``results`` are files that are written beside the plot.
+    """
+    from kd_cli.report import plots
+    from kd_cli.training import tensorboard
+    from kd_cli.training.memory import keep_freed_memory
+
+    _require_apart(shown.plot, *results)
+    plots.require_ready(shown.plot, shown.force)
+    tensorboard.require_ready(logs.tensorboard)
+    keep_freed_memory()
 
 
 def _given(*files: Path | None) -> list[Path]:

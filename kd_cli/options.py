@@ -113,9 +113,8 @@ def with_options(command: Command) -> Command:
     parameters = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in configs:
-            fields = sorted(
-                dataclasses.fields(configs[name]), key=lambda field: bool(field.kw_only)
-            )  # as `__init__` has them
+            # As `__init__` has them, so that a configuration's own options come before those that it inherits.
+            fields = sorted(dataclasses.fields(configs[name]), key=lambda field: bool(field.kw_only))
             parameters += [_parameter(field) for field in fields]
         else:
             parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))

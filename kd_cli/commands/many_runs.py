@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -96,16 +97,19 @@ def _collect(
                 bar.update(1)
     except KeyboardInterrupt as error:
         done = sum(outcome.error is None for outcome in outcomes.values())
-        again = "repeat the command without --fresh" if fresh else "repeat the command"
-        raise RunStoppedError(
-            f"stopped; {store.folder} keeps {done} of {len(runs)} runs: {again} to go on from there"
-        ) from error
+        raise stopped(store.folder, f"{done} of {len(runs)} runs", fresh) from error
     finally:
         forget_worker()
     errors = [outcome.error for outcome in outcomes.values() if outcome.error]
     if len(errors) == len(runs):
         raise KdError(f"none of {len(runs)} runs came to an end; the first one: {errors[0]}")
     return outcomes, RunCount(len(runs), len(missing), workers)
+
+
+def stopped(folder: Path, kept: str, fresh: bool) -> RunStoppedError:
+    """What to say of a command that the user stopped, and how it goes on."""
+    again = "repeat the command without --fresh" if fresh else "repeat the command"
+    return RunStoppedError(f"stopped; {folder} keeps {kept}: {again} to go on from there")
 
 
 def count_workers(asked: int | None, job: Job) -> int:

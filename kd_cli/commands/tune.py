@@ -16,7 +16,7 @@ from kd_cli.commands.checkpoints import require_models
 from kd_cli.commands.compare import require_layers_with, summarise
 from kd_cli.commands.grid import Cell, make_grid
 from kd_cli.commands.job import Job, StudentConfig, heading
-from kd_cli.commands.many_runs import carry_out_runs, count_workers, fix_choices
+from kd_cli.commands.many_runs import carry_out_runs, count_workers, fix_choices, stopped
 from kd_cli.commands.resolve import resolve_student, with_student
 from kd_cli.commands.results import (
     CellResult,
@@ -39,7 +39,6 @@ from kd_cli.config import (
     KdError,
     LabelConfig,
     LogConfig,
-    RunStoppedError,
     TeacherConfig,
     TrainingConfig,
     as_arguments,
@@ -121,7 +120,7 @@ def _require_usable(tuning: TuneConfig, data: DataConfig, training: TrainingConf
         raise ConfigError(f"{flag}: in the end there are no validation images to choose an epoch by; leave it out")
     if data.validation_fraction == 0:
         raise ConfigError("--validation-fraction 0: settings are chosen by validation images; use 0.1")
-    replace(training, seed=training.seed + tuning.seeds - 1)
+    replace(training, seed=training.seed + tuning.seeds - 1)  # refuses a last seed that is too large
 
 
 def _open_search(cell: Cell, job: Job, tuning: TuneConfig) -> Search:
@@ -184,12 +183,8 @@ def _search(
                 bar.set_description(str(task))
                 bar.update(1)
     except KeyboardInterrupt as error:
-        again = "repeat the command without --fresh" if tuning.fresh else "repeat the command"
         kept = sum(len(search.counted) for search in searches)
-        folder = searches[0].path.parent
-        raise RunStoppedError(
-            f"stopped; {folder} keeps {kept} of {total} trials: {again} to go on from there"
-        ) from error
+        raise stopped(searches[0].path.parent, f"{kept} of {total} trials", tuning.fresh) from error
     finally:
         forget_worker()
     for search in searches:

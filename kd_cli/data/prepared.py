@@ -62,15 +62,6 @@ def files_of(dataset: Dataset) -> Iterator[Path]:
             yield from map(Path, files.paths)
 
 
-def require_known(config: DataConfig) -> None:
-    """Refuse what is neither the name of a data set nor a folder.
-
-    Raises:
-        ConfigError: names the data sets that there are.
-    """
-    _find_folder(config)
-
-
 def name_of(config: DataConfig) -> str:
     """What checkpoints, and the folders that they are kept in, call a data set. Looks into no image.
 
