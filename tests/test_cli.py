@@ -23,7 +23,8 @@ import kd_cli
 from kd_cli.cli import app, main
 from kd_cli.commands import runs
 from kd_cli.config import Role
-from kd_cli.evaluation.quality import Quality, measure_quality
+from kd_cli.evaluation.measures import Quality
+from kd_cli.evaluation.quality import measure_quality
 from kd_cli.networks.checkpoint import find_checkpoint, load_checkpoint
 from tests.conftest import ROOT, CommandLine, hear_interrupts, make_dataset, read_json
 from tests.sources import register

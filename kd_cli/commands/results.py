@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_cli.digits.boxes import Box
-from kd_cli.evaluation.cost import Cost
-from kd_cli.evaluation.quality import Disagreement, Quality
+from kd_cli.evaluation.measures import Cost, Disagreement, Quality
 from kd_cli.evaluation.statistics import Difference
-from kd_cli.training.loop import EpochResult
+from kd_cli.training.epoch_result import EpochResult
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.networks.metadata import Membership
 from kd_cli.networks.spec import Spec
-from kd_cli.training.loop import EpochResult
+from kd_cli.training.epoch_result import EpochResult
 
 
 def train_teacher(

@@ -1,10 +1,12 @@
-"""Data sets in memory: what they are, and their splits."""
+"""Data sets in memory: what they are, and their splits. Free of torch until there are images."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 DIGITS = frozenset(("mnist", "qmnist", "emnist-digits", "digits", "usps"))
 """Data sets of single digits, written by hand."""
@@ -53,13 +55,13 @@ class DataInfo:
 class Split:
     """Images, uint8 (N, channels, height, width), and their labels, int64 (N,)."""
 
-    images: Tensor
-    labels: Tensor
+    images: "Tensor"
+    labels: "Tensor"
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> "Split":
+    def to(self, device: "torch.device") -> "Split":
         """This split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
 
@@ -79,16 +81,16 @@ class Dataset:
     source: Path | None = None
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Where its images are."""
         return self.test.images.device
 
-    def to(self, device: torch.device) -> "Dataset":
+    def to(self, device: "torch.device") -> "Dataset":
         """This data set on another device."""
         validation = self.validation and self.validation.to(device)
         return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
 
-def to_pixels(images: Tensor) -> Tensor:
+def to_pixels(images: "Tensor") -> "Tensor":
     """uint8 images -> what classifiers take: floats from 0 to 1, of the same shape."""
     return images.float().mul_(1 / 255)

@@ -1,7 +1,6 @@
 """Cost of a network: parameters, multiply-accumulates, latency, throughput."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH
 from kd_cli.data.dataset import Split, to_pixels
+from kd_cli.evaluation.measures import Cost, Percentiles, Quartiles
 from kd_cli.networks.classifier import compute_logits, count_macs, count_parameters
 
 if TYPE_CHECKING:
@@ -18,41 +18,6 @@ if TYPE_CHECKING:
 
 LATENCY_SAMPLES = 300
 MEASURED_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Quartiles:
-    """What a quarter, and what three quarters, of the repeats stay below: the middle half lies between."""
-
-    p25: float
-    p75: float
-
-
-@dataclass(frozen=True)
-class Percentiles:
-    """Milliseconds that a quarter, half, three quarters, and 95 % of the calls stay below."""
-
-    p25: float
-    p50: float
-    p75: float
-    p95: float
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What it takes to run a network.
-
-    ``macs`` are the multiply-accumulates of one image; ``latency_ms`` is one image at a time, with one thread;
-    ``throughput_per_s`` counts images in batches of 500, the median of repeats; ``test_set_seconds`` takes the whole
-    test set from uint8 pixels to logits.
-    """
-
-    parameters: int
-    macs: int
-    latency_ms: Percentiles
-    throughput_per_s: float
-    throughput_quartiles_per_s: Quartiles
-    test_set_seconds: float
 
 
 @torch.inference_mode()

@@ -1,64 +1,12 @@
 """Quality of a network: accuracy, negative log-likelihood, calibration, confusion, agreement with the teacher."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.config import ECE_BINS
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Images of similar confidence, from ``low`` to below ``high``; the means are None where there are none."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Opinion:
-    """A network's prediction for an image, and its confidence."""
-
-    class_index: int
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """A test image for which student and teacher predict different classes.
-
-    ``divergence`` is KL(teacher || student) in nats.
-    """
-
-    index: int
-    label: int
-    teacher: Opinion
-    student: Opinion
-    divergence: float
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What a network's logits say about labelled images.
-
-    ``nll`` is the mean cross-entropy in nats. ``confusion[i][j]`` counts images of class i predicted as class j.
-    ``agreement`` is the share of images with the same prediction as the teacher's.
-    """
-
-    accuracy: float
-    error_count: int
-    nll: float
-    ece: float
-    agreement: float | None
-    per_class_accuracy: tuple[float | None, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    calibration: tuple[Bin, ...]
+from kd_cli.evaluation.measures import Bin, Disagreement, Opinion, Quality
 
 
 def measure_quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Quality:

@@ -1,11 +1,9 @@
-"""What a checkpoint says of itself, and how it is read from a file that anybody may have written."""
+"""What a checkpoint says of itself, and how it is read from a file that anybody may have written. Free of torch."""
 
 import math
 import platform
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from kd_cli.config import DataConfig, Role
 from kd_cli.data.dataset import DataInfo
@@ -37,6 +35,12 @@ class Confidence:
     least: float
 
 
+def _list_versions() -> dict[str, str]:
+    import torch  # who trained a network has it; who only reads what a file says need not
+
+    return {"kd": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
 @dataclass(frozen=True)
 class Metadata:
     """What a checkpoint says of itself: what the network takes, and how it came about.
@@ -56,9 +60,7 @@ class Metadata:
     assumed: bool = False
     source: str | None = None
     confidence: Confidence | None = None
-    versions: dict[str, str] = field(
-        default_factory=lambda: {"kd": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    )
+    versions: dict[str, str] = field(default_factory=_list_versions)
 
 
 def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import ECE_BINS
-from kd_cli.evaluation.quality import Opinion
+from kd_cli.evaluation.measures import Opinion
 from kd_cli.evaluation.statistics import CONFIDENCE
 from kd_cli.report.plots import line_style, new_figure
 from kd_cli.report.tables import (

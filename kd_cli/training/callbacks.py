@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import nn
 from tqdm import tqdm
 
-from kd_cli.training.loop import Callback, Epoch, EpochResult, Progress, Training
+from kd_cli.training.epoch_result import EpochResult
+from kd_cli.training.loop import Callback, Epoch, Progress, Training
 
 
 class ProgressBar(Callback):

@@ -14,6 +14,7 @@ from kd_cli.config import KdError, TrainingConfig
 from kd_cli.data.batches import BatchSource
 from kd_cli.data.seeds import spawn_seeds
 from kd_cli.training import device
+from kd_cli.training.epoch_result import EpochResult
 from kd_cli.training.objective import Objective, Step
 from kd_cli.training.optimiser import Adam, learning_rate
 
@@ -49,20 +50,6 @@ class Epoch:
     accuracy: float
     seconds: float
     terms: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """An epoch: its mean training loss, seconds of training, and accuracy and errors after it.
-
-    They are of the validation images where some are set aside, else of the test set.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float
-    error_count: int
-    seconds: float
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import torch
 
 from kd_cli.config import KdError
 from kd_cli.files import require_regular, write_atomically
-from kd_cli.training.loop import Callback, Epoch, EpochResult, Training
+from kd_cli.training.epoch_result import EpochResult
+from kd_cli.training.loop import Callback, Epoch, Training
 
 log = logging.getLogger(__name__)
 

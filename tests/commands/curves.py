@@ -7,7 +7,8 @@ import pytest
 
 from kd_cli.commands import trials
 from kd_cli.distillation.methods import METHODS, Method, Range
-from kd_cli.training.loop import Epoch, EpochResult, Training
+from kd_cli.training.epoch_result import EpochResult
+from kd_cli.training.loop import Epoch, Training
 
 BEST_LR = 0.004
 """The learning rate that the trials are best with, whatever the method."""

@@ -27,10 +27,9 @@ from kd_cli.commands.results import (
     TunedMethod,
     TuningResult,
 )
-from kd_cli.evaluation.cost import Percentiles, Quartiles
-from kd_cli.evaluation.quality import Bin, Disagreement, Opinion
+from kd_cli.evaluation.measures import Bin, Disagreement, Opinion, Percentiles, Quartiles
 from kd_cli.evaluation.statistics import Difference
-from kd_cli.training.loop import EpochResult
+from kd_cli.training.epoch_result import EpochResult
 
 Changed = TypeVar("Changed")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kd_cli.evaluation.cost import Percentiles, Quartiles
+from kd_cli.evaluation.measures import Percentiles, Quartiles
 from kd_cli.report.benchmark import COSTS, cost_in_words, print_benchmark
 from tests.report.conftest import Printed
 from tests.report.results import benchmark_result, benchmarked_model

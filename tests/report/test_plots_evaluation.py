@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_cli.evaluation.quality import Bin
+from kd_cli.evaluation.measures import Bin
 from kd_cli.report.evaluation import draw_evaluation
 from tests.report.axes import axes_of, points
 from tests.report.results import CLASSES, CONFUSION, evaluated_model, evaluation_result, many_classes

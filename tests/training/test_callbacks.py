@@ -16,7 +16,8 @@ from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import build_classifier, compute_logits
 from kd_cli.networks.spec import parse_spec
 from kd_cli.training.callbacks import ChooseEpoch, History, KeepEpochs, ProgressBar
-from kd_cli.training.loop import Callback, Epoch, EpochResult, Training, fit
+from kd_cli.training.epoch_result import EpochResult
+from kd_cli.training.loop import Callback, Epoch, Training, fit
 from kd_cli.training.objective import label_objective
 
 
