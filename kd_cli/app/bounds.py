@@ -13,9 +13,9 @@ from torch import Tensor
 from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS, MAX_RUN_MEGABYTES, MAX_RUN_MINUTES
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.resolve import BYTES_PER_PARAMETER
-from kd_cli.config import KdError
+from kd_cli.config import FORWARD_CHUNK, KdError
 from kd_cli.data.dataset import DataInfo
-from kd_cli.networks.classifier import FORWARD_CHUNK, Classifier, build_classifier, count_parameters
+from kd_cli.networks.classifier import Classifier, build_classifier, count_parameters
 from kd_cli.report.tables import counted
 from kd_cli.training.loop import Callback, Training
 

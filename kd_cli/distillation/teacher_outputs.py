@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from kd_cli.config import FORWARD_CHUNK
 from kd_cli.data.augmentation import apply_maps, draw_view
 from kd_cli.data.batches import Batch
 from kd_cli.data.dataset import Split, to_pixels
 from kd_cli.distillation.output_cache import OutputCache
-from kd_cli.networks.classifier import FORWARD_CHUNK, Classifier
+from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.features import Layer
 
 Outputs = Callable[[Batch], Tensor]

@@ -5,13 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from kd_cli.config import FORWARD_CHUNK
 from kd_cli.data.dataset import DataInfo, to_pixels
 from kd_cli.networks.build import build_network
 from kd_cli.networks.reference import TeacherNet
 from kd_cli.networks.spec import Spec
-
-FORWARD_CHUNK = 500
-"""Images per forward pass where no gradients are needed: as fast as all at once, and 60 MB at most."""
 
 
 class Classifier(nn.Module):

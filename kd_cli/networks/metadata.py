@@ -93,11 +93,12 @@ def parse_metadata(raw: dict[str, Any]) -> Metadata:
         data=_parse_data(raw["data"]),
         method=str(raw["method"]),
         seed=int(raw["seed"]),
-        accuracy=float(raw["accuracy"]),
+        accuracy=math.nan if raw["accuracy"] is None else float(raw["accuracy"]),
         options=dict(raw["options"]),
         ensemble=None
         if ensemble is None
         else Membership(str(ensemble["identifier"]), int(ensemble["number"]), int(ensemble["size"])),
+        assumed=bool(raw.get("assumed", False)),
         source=None if raw.get("source") is None else str(raw["source"]),
         confidence=_parse_confidence(raw.get("confidence")),
         versions=dict(raw["versions"]),

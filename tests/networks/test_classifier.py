@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kd_cli.config import FORWARD_CHUNK
 from kd_cli.data.dataset import Dataset, to_pixels
 from kd_cli.networks.classifier import (
-    FORWARD_CHUNK,
     Classifier,
     build_classifier,
     compute_logits,
