@@ -283,6 +283,7 @@ def predict(
         every_digit=config.all,
         reports=_given(csv),
         data_dir=config.data_dir,
+        model=config.model,
     )
     if config.csv == STDOUT:
         predictions.print_csv(result)

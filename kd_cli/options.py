@@ -74,6 +74,7 @@ class PredictionConfig(Config):
 
     teacher: Path | None = option(None, "Teacher's checkpoint. Default: the data set's, if it has one.")
     student: Path | None = option(None, "Student's checkpoint. Default: the data set's, if it has one.")
+    model: Path | None = option(None, "A checkpoint or an exported file (.onnx) that predicts alone.", metavar="FILE")
     dataset: str = option(
         "auto",
         "Data set whose networks to use; auto is that of --teacher or --student, or MNIST.",
@@ -97,6 +98,8 @@ class PredictionConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.model and (self.teacher or self.student):
+            raise ConfigError("--model predicts alone: leave out --teacher and --student")
         printed = {"--json": self.json, "--csv -": self.csv == STDOUT, "--show": self.show}
         if sum(printed.values()) > 1:
             raise ConfigError(f"{' and '.join(name for name, on in printed.items() if on)}: choose one of them")

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kd_cli.app import markup, settings
 from kd_cli.app.run import runs
-from kd_cli.commands.checkpoints import load_network, require_fit
-from kd_cli.commands.predict import name_data
+from kd_cli.commands.checkpoints import read_checkpoint
+from kd_cli.commands.choose_networks import name_data
+from kd_cli.commands.network_files import require_fit
 from kd_cli.config import DataConfig, KdError, Role
 from kd_cli.data import prepared
 from kd_cli.data.dataset import HANDWRITING, DataInfo, Dataset
@@ -107,7 +108,7 @@ def load(path: Path) -> Checkpoint:
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _load(path: Path, changed: int) -> Checkpoint:
-    return load_network(path, CPU, settings.run)
+    return read_checkpoint(path, CPU, settings.run)
 
 
 def pair_for_images() -> dict[Role, Checkpoint]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_cli.app import markup
+from kd_cli.commands.classify import classify, is_doubtful
 from kd_cli.commands.image_files import see
-from kd_cli.commands.predict import classify, is_doubtful
 from kd_cli.commands.results import Prediction
 from kd_cli.config import Role
 from kd_cli.networks.checkpoint import Checkpoint

@@ -69,7 +69,7 @@ def serve(page: PageConfig, data: DataConfig) -> None:
     from kd_cli.app.gate import Gate
     from kd_cli.app.uploads import count_bytes
     from kd_cli.commands.checkpoints import require_models
-    from kd_cli.commands.predict import name_data
+    from kd_cli.commands.choose_networks import name_data
 
     if not hasattr(getattr(streamlit, "App", None), "run"):
         raise KdError(f"the page needs a newer Streamlit than {streamlit.__version__}: {INSTALL}")

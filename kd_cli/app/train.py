@@ -15,8 +15,8 @@ from kd_cli.app.limits import MAX_EPOCHS, MAX_PARAMETERS, MAX_RUN_MINUTES, MAX_S
 from kd_cli.app.navigation import Page
 from kd_cli.app.run import Run, runs
 from kd_cli.app.visitor import current_visitor
-from kd_cli.commands.checkpoints import require_fit
 from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.network_files import require_fit
 from kd_cli.commands.results import TrainingResult
 from kd_cli.config import AUGMENTATIONS, MAX_SEED, ConfigError, DeviceName, KdError, Role, TrainingConfig
 from kd_cli.data.dataset import DataInfo, Dataset

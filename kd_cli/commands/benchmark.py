@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from kd_cli.commands.checkpoints import describe_model, open_for_testing
+from kd_cli.commands.checkpoints import open_checkpoints
 from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.job import heading
+from kd_cli.commands.network_files import describe_model
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
 from kd_cli.config import LATENCY_THREADS, DataConfig, Role, RunConfig
 from kd_cli.evaluation.cost import measure_costs
@@ -31,7 +32,7 @@ def benchmark(
         KdError: something is not there, or does not fit together.
     """
     load_average = _read_load()  # before this command adds to it
-    dataset, checkpoints = open_for_testing(data, run, paths)
+    dataset, checkpoints = open_checkpoints(data, run, paths)
     require_no_input(reports, inputs_of([each.path for each in checkpoints], dataset))
     test = dataset.test
     costs = measure_costs([each.classifier for each in checkpoints], test)

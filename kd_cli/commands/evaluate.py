@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd_cli.commands.checkpoints import describe_model, open_for_testing
+import torch
+
+from kd_cli.commands.checkpoints import open_for_testing
 from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.job import heading
+from kd_cli.commands.network_files import describe_model
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import DataConfig, Role, RunConfig
 from kd_cli.evaluation.quality import expected_calibration_error, find_disagreements, measure_quality
 from kd_cli.files import require_no_input
-from kd_cli.networks.classifier import compute_logits, count_parameters
 
 DISAGREEMENTS = 10
 """How many of a student's disagreements with its teacher are reported."""
@@ -22,30 +24,30 @@ def evaluate(
     run: RunConfig = RunConfig(),
     reports: Sequence[Path] = (),
 ) -> EvaluationResult:
-    """Measure the quality of the given checkpoints, or of the data set's teacher and student.
+    """Measure the quality of the given checkpoints and exported files, or of the data set's teacher and student.
 
     Nothing is measured if one of ``reports``, files that the result will be written to, is a file that is read.
 
     Raises:
         KdError: something is not there, or does not fit together.
     """
-    dataset, checkpoints = open_for_testing(data, run, paths)
-    require_no_input(reports, inputs_of([each.path for each in checkpoints], dataset))
-    labels = dataset.test.labels
-    logits = [compute_logits(each.classifier, dataset.test.images) for each in checkpoints]
-    roles = [each.metadata.role for each in checkpoints]
+    dataset, networks = open_for_testing(data, run, paths)
+    require_no_input(reports, inputs_of([each.path for each in networks], dataset))
+    labels, images = dataset.test.labels, dataset.test.images.cpu().numpy()
+    logits = [torch.from_numpy(each.compute_logits(images)) for each in networks]
+    roles = [each.metadata.role for each in networks]
     reference = logits[roles.index(Role.teacher)] if Role.teacher in roles else None
     models = []
-    for checkpoint, role, own in zip(checkpoints, roles, logits, strict=True):
+    for network, role, own in zip(networks, roles, logits, strict=True):
         disagreements = None
         if reference is not None and role is Role.student:
             disagreements = tuple(find_disagreements(own, reference, labels, DISAGREEMENTS))
-        confidence = checkpoint.metadata.confidence
+        confidence = network.metadata.confidence
         models.append(
             EvaluatedModel(
-                **vars(describe_model(checkpoint)),
+                **vars(describe_model(network)),
                 **vars(measure_quality(own, labels, reference)),
-                parameters=count_parameters(checkpoint.classifier),
+                parameters=network.parameters,
                 disagreements=disagreements,
                 temperature=confidence.temperature if confidence else None,
                 scaled_ece=expected_calibration_error(own / confidence.temperature, labels) if confidence else None,

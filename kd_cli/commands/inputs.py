@@ -1,11 +1,10 @@
-"""The files that a command reads, none of which it ever replaces."""
+"""The files that a command reads, none of which it ever replaces. Free of torch, until there is a data set."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from kd_cli.data import prepared
 from kd_cli.data.dataset import Dataset
 
 
@@ -22,6 +21,8 @@ def inputs_of(files: Iterable[Path], dataset: Dataset | None = None) -> Iterator
     yield from files
     yield from _code()
     if dataset is not None:
+        from kd_cli.data import prepared  # imports torch
+
         yield from prepared.files_of(dataset)
 
 

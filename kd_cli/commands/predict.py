@@ -1,41 +1,25 @@
 """``kd predict``: image files in, what teacher and student predict for them out."""
 
 import itertools
-import logging
 import math
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kd_cli.commands.checkpoints import (
-    describe_model,
-    load_network,
-    require_models,
-    require_same_kind,
-    require_trained_on,
-)
+from kd_cli.commands.classify import classify, is_doubtful
 from kd_cli.commands.image_files import STDIN, Found, Seen, find_images, label_from_name, open_image, see
 from kd_cli.commands.inputs import inputs_of
-from kd_cli.commands.results import ImagePrediction, Prediction, PredictionResult, RankedClass, Score
+from kd_cli.commands.network_files import describe_model, open_exported, require_same_images
+from kd_cli.commands.results import ImagePrediction, PredictionResult, Score
 from kd_cli.config import ConfigError, DataConfig, KdError, Role, RunConfig
-from kd_cli.data import prepared
 from kd_cli.data.dataset import DataInfo
-from kd_cli.data.folders import NAME_ENDING
 from kd_cli.digits import saved
-from kd_cli.digits.signs import looks_like_no_digit
 from kd_cli.files import require_no_input, write_atomically
-from kd_cli.networks.checkpoint import Checkpoint, find_checkpoint, is_plain, require_readable
-from kd_cli.networks.classifier import compute_logits
-from kd_cli.training import device
-
-log = logging.getLogger(__name__)
+from kd_cli.networks.loaded import LoadedNetwork
+from kd_cli.networks.onnx_file import RUNTIME, is_onnx
 
 READ_AHEAD = 2**23
 """Bytes of images that are read before they are predicted together."""
@@ -55,6 +39,7 @@ def predict(
     every_digit: bool = False,
     reports: Sequence[Path] = (),
     data_dir: Path = DataConfig().data_dir,
+    model: Path | None = None,
 ) -> PredictionResult:
     """Predict with a teacher and a student, or with one of them where the other is neither given nor found.
 
@@ -67,7 +52,7 @@ def predict(
             none of this data set.
         run: where the networks are, and where they compute.
         sources: files, folders, glob patterns, or ``-`` for standard input.
-        teacher: its checkpoint, in place of the data set's.
+        teacher: its checkpoint or exported file, in place of the data set's.
         student: likewise.
         top: how many classes to list for each image, the most probable first.
         labels_from_name: take labels from the files' names, see `label_from_name`, and count correct predictions.
@@ -78,14 +63,14 @@ def predict(
             digit is.
         reports: files that the result will be written to; none of them may be one that is read.
         data_dir: where data sets are kept.
+        model: a network that predicts alone, whatever its role.
 
     Raises:
         ConfigError: there is no such data set, or it is not of digits and ``every_digit`` is given.
         KdError: there is no such network, it is of another data set, the two take different images, or ``save_to``
             cannot be written, or a file would be lost.
     """
-    target = device.select(run.device)
-    networks = _load_networks(DataConfig(data, data_dir), run, {Role.teacher: teacher, Role.student: student}, target)
+    networks, device = _open(DataConfig(data, data_dir), run, teacher, student, model)
     about = next(iter(networks.values())).metadata.data
     if every_digit and not about.is_digits:
         raise ConfigError(f"--all: {about.name} is no data set of digits, and its images are read as a whole")
@@ -105,7 +90,7 @@ def predict(
         images += _predict(chunk, networks, top, keep_seen)
     return PredictionResult(
         about.name,
-        *device.describe(target),
+        *device,
         models=tuple(replace(describe_model(network), role=role.value) for role, network in networks.items()),
         images=tuple(images),
         accuracy={role.value: _score(images, role) for role in networks} if labels_from_name else None,
@@ -113,130 +98,23 @@ def predict(
     )
 
 
-def classify(
-    checkpoint: Checkpoint, images: NDArray[np.uint8], top: int = 1, labels: Sequence[str | None] | None = None
-) -> list[Prediction]:
-    """Predict with one network.
+def _open(
+    data: DataConfig, run: RunConfig, teacher: Path | None, student: Path | None, model: Path | None
+) -> tuple[dict[Role, LoadedNetwork], tuple[str, str]]:
+    """The networks, and the device that they compute on, as programs and as people call it."""
+    given = {Role.student: model} if model else {Role.teacher: teacher, Role.student: student}
+    exported = {role: path for role, path in given.items() if path is not None and is_onnx(path)}
+    networks: dict[Role, LoadedNetwork]
+    if exported.keys() == given.keys() and data.dataset == "auto":
+        networks, device = {role: open_exported(path, run) for role, path in exported.items()}, RUNTIME
+    else:
+        from kd_cli.commands.choose_networks import choose_networks  # imports torch
+        from kd_cli.training.device import describe, select
 
-    Args:
-        checkpoint: the network.
-        images: as its data has them, (N, channels, height, width).
-        top: how many classes to list for each image, the most probable first.
-        labels: the class of each image, where it is known.
-    """
-    classes = checkpoint.metadata.data.classes
-    place = next(checkpoint.classifier.parameters()).device
-    with torch.inference_mode():
-        logits = compute_logits(checkpoint.classifier, torch.from_numpy(images).to(place))
-    logits, confidence = logits.cpu().double(), checkpoint.metadata.confidence  # not every device has float64
-    rows = (logits / (confidence.temperature if confidence else 1)).softmax(dim=1).tolist()
-    least = confidence.least if confidence else None
-    return [
-        _describe(row, classes, top, label, least)
-        for row, label in zip(rows, labels or [None] * len(rows), strict=True)
-    ]
-
-
-def is_doubtful(predictions: Sequence[Prediction], seen: NDArray[np.uint8], data: DataInfo) -> bool | None:
-    """Whether an image may show none of the classes; None where no checkpoint says when its network is unsure.
-
-    Args:
-        predictions: of each network.
-        seen: what they saw, (channels, height, width).
-        data: what they were trained on; of digits, the shape of the ink counts, too.
-    """
-    told = [each.unlike for each in predictions if each.unlike is not None]
-    if not told:
-        return None
-    differ = len({each.label for each in predictions}) > 1
-    return any(told) or differ or (data.is_digits and looks_like_no_digit(seen[0]))
-
-
-def _load_networks(
-    data: DataConfig, run: RunConfig, given: Mapping[Role, Path | None], where: torch.device
-) -> dict[Role, Checkpoint]:
-    """The networks that are given and, in place of others, those of the data set, as far as it has any."""
-    paths = {role: path for role, path in given.items() if path}
-    for path in paths.values():
-        require_readable(path)
-    networks = {role: load_network(path, where, run) for role, path in paths.items() if not is_plain(path)}
-    name = name_data(data.dataset, run.models_dir, _data_of(networks))
-    missing = []
-    for role in [role for role in given if role not in paths]:
-        try:
-            require_models(run, name)
-            paths[role] = find_checkpoint(run.models_dir, name, role)
-        except KdError as error:
-            missing.append(error)
-        else:
-            networks[role] = load_network(paths[role], where, run)
-    if not paths:
-        raise missing[0]
-    if missing:
-        log.warning("the %s predicts alone: %s", next(iter(paths)).value, missing[0])
-    named = None if data.dataset == "auto" else _describe_data(data, name, networks)
-    about = named or _data_of(networks)
-    networks = {
-        role: networks.get(role) or load_network(paths[role], where, run, about) for role in given if role in paths
-    }
-    if named:
-        for network in networks.values():
-            require_same_kind(network, named)
-    _require_same_images(list(networks.values()))
-    return networks
-
-
-def _data_of(networks: Mapping[Role, Checkpoint]) -> DataInfo | None:
-    return next((network.metadata.data for network in networks.values()), None)
-
-
-def _describe_data(data: DataConfig, name: str, networks: Mapping[Role, Checkpoint]) -> DataInfo:
-    """A data set that was named, as one of its networks knows it, or else from the data set itself.
-
-    Raises:
-        KdError: a network is of another one, or the data set cannot be had.
-    """
-    for network in networks.values():
-        require_trained_on(network, name)
-    known = [network.metadata.data for network in networks.values() if network.metadata.data.name == name]
-    return known[0] if known else prepared.load(data, train=False).info
-
-
-def name_data(data: str, models_dir: Path, about: DataInfo | None = None) -> str:
-    """The name of the data set that networks were trained on, which need not be here.
-
-    Args:
-        data: its name or its folder; ``auto`` is what ``about`` describes, or MNIST.
-        models_dir: where networks are.
-        about: the data of a network that is given.
-
-    Raises:
-        ConfigError: there is no such data set.
-    """
-    if data == "auto":
-        return about.name if about else "mnist"
-    kept = os.listdir(models_dir) if os.path.isdir(models_dir) else []
-    if data in kept:
-        return data
-    try:
-        return prepared.name_of(DataConfig(data))
-    except ConfigError:  # a folder of images that is not here, by its plain name
-        named = [name for name in kept if re.fullmatch(re.escape(data) + NAME_ENDING, name)]
-        if len(named) != 1:
-            raise
-        return named[0]
-
-
-def _require_same_images(networks: Sequence[Checkpoint]) -> None:
-    first = networks[0].metadata.data
-    for network in networks[1:]:
-        data = network.metadata.data
-        same_kind = (data.shape, data.is_handwriting) == (first.shape, first.is_handwriting)
-        if not same_kind or set(data.classes) != set(first.classes):
-            raise KdError(
-                f"{network.path} was trained on other {'classes' if same_kind else 'images'} ({data.name}) than "
-                f"{networks[0].path} ({first.name}): give a teacher and a student of the same data"
-            )
+        where = select(run.device)
+        networks, device = choose_networks(data, run, given, where), describe(where)
+    require_same_images(list(networks.values()))
+    return {network.metadata.role: network for network in networks.values()} if model else networks, device
 
 
 def _read(
@@ -277,7 +155,7 @@ def _save(images: Iterable[ImagePrediction], places: Sequence[Path | None]) -> I
 
 
 def _predict(
-    images: list[ImagePrediction], networks: Mapping[Role, Checkpoint], top: int, keep_seen: bool
+    images: list[ImagePrediction], networks: Mapping[Role, LoadedNetwork], top: int, keep_seen: bool
 ) -> list[ImagePrediction]:
     """The same images with their predictions."""
     readable = [i for i, image in enumerate(images) if image.seen is not None]
@@ -296,22 +174,6 @@ def _predict(
             seen=images[i].seen if keep_seen else None,
         )
     return images
-
-
-def _describe(
-    probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None, least: float | None
-) -> Prediction:
-    ranking = sorted(range(len(classes)), key=lambda i: -probabilities[i])
-    best = ranking[0]
-    return Prediction(
-        class_index=best,
-        label=classes[best],
-        confidence=probabilities[best],
-        probabilities=tuple(probabilities),
-        top=tuple(RankedClass(i, classes[i], probabilities[i]) for i in ranking[:top]),
-        correct=None if label is None else classes[best] == label,
-        unlike=None if least is None else probabilities[best] < least,
-    )
 
 
 def _score(images: list[ImagePrediction], role: Role) -> Score:

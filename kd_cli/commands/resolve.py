@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from kd_cli.commands.checkpoints import find_teachers, open_dataset, open_with, require_fit, trusted
+from kd_cli.commands.checkpoints import find_teachers, open_dataset, open_with, trusted
 from kd_cli.commands.job import Job, StudentConfig
+from kd_cli.commands.network_files import require_fit
 from kd_cli.config import (
     MAX_SEED,
     ConfigError,
@@ -18,10 +19,10 @@ from kd_cli.config import (
     TrainingConfig,
     Transfer,
 )
-from kd_cli.data.dataset import Dataset
+from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, require_possible
 from kd_cli.networks.build import build_network
-from kd_cli.networks.checkpoint import Checkpoint, Reading
+from kd_cli.networks.checkpoint import Checkpoint, Reading, load_checkpoint
 from kd_cli.networks.classifier import count_parameters
 from kd_cli.networks.initial import read_initial
 from kd_cli.networks.spec import Spec, parse_spec
@@ -77,7 +78,10 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
     def find(dataset: str) -> tuple[Checkpoint, ...]:
         return find_teachers(config.run, dataset, where, config.teachers.ensemble) if needs_teacher else ()
 
-    dataset, found = open_with(config.data, where, given, _reading_of_teachers(config), find)
+    def load(path: Path, info: DataInfo | None) -> Checkpoint:
+        return load_checkpoint(path, where, _reading_of_teachers(config, info))
+
+    dataset, found = open_with(config.data, where, given, load, find)
     _require_validation(config.training, dataset)
     teachers: tuple[Checkpoint, ...] = ()
     if needs_teacher:
@@ -103,11 +107,11 @@ def with_student(job: Job, architecture: Spec, method: MethodConfig, seed: int, 
     return job
 
 
-def _reading_of_teachers(config: StudentConfig) -> Reading:
+def _reading_of_teachers(config: StudentConfig, info: DataInfo | None) -> Reading:
     about = config.teachers
     spec = parse_spec(about.teacher_arch) if about.teacher_arch else None
     trust = trusted(config.run, spec, config.architecture)
-    return Reading(spec, None, about.teacher_mean, about.teacher_std, trust, prefix="--teacher-")
+    return Reading(spec, info, about.teacher_mean, about.teacher_std, trust, prefix="--teacher-")
 
 
 def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:

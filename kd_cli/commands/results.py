@@ -71,7 +71,11 @@ class EnsembleResult(TrainingResult):
 
 @dataclass(frozen=True)
 class Model:
-    """What every result says of a network that it speaks of; ``assumed`` of one whose file does not name its data."""
+    """What every result says of a network that it speaks of.
+
+    ``assumed`` is whether its file does not name its data; ``precision`` what it computes with: float32, but for
+    exported files.
+    """
 
     role: str
     checkpoint: str
@@ -79,6 +83,7 @@ class Model:
     architecture: str
     method: str
     assumed: bool = field(default=False, kw_only=True)
+    precision: str = field(default="float32", kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kd_cli.config import IMAGENET_MEAN, IMAGENET_STD, ConfigError, KdError, Role
+from kd_cli.config import IMAGENET_MEAN, IMAGENET_STD, ConfigError, KdError, Precision, Role
 from kd_cli.data.dataset import DataInfo
 from kd_cli.data.sources import DIGITS
 from kd_cli.files import require_regular, write_atomically
 from kd_cli.networks.build import build_empty, fill
-from kd_cli.networks.classifier import Classifier
+from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
 from kd_cli.networks.metadata import Metadata, parse_metadata
 from kd_cli.networks.reference import IMAGE_SHAPE
 from kd_cli.networks.spec import Spec, parse_spec
@@ -85,6 +87,36 @@ class Checkpoint:
     def shipped(self) -> bool:
         """Whether this file came with the package."""
         return self.path.is_relative_to(shipped_models_dir())
+
+    @property
+    def parameters(self) -> int:
+        """How many trainable values the network has."""
+        return count_parameters(self.classifier)
+
+    @property
+    def precision(self) -> Precision:
+        """The numbers that it computes with."""
+        return Precision.float32
+
+    def compute_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, (N, classes), of images, (N, C, H, W), computed on the network's device in bounded memory."""
+        place = next(self.classifier.parameters()).device
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = (
+                compute_logits(self.classifier, torch.from_numpy(images).to(place)).cpu().numpy()
+            )
+        return logits
+
+    def with_classes(self, classes: tuple[str, ...]) -> "Checkpoint":
+        """The same network for data that count the same classes in another order."""
+        data = self.metadata.data
+        order = tuple(map(data.classes.index, classes))
+        return replace(
+            self,
+            classifier=self.classifier.reorder(order),
+            metadata=replace(self.metadata, data=replace(data, classes=classes)),
+            digest=compute_digest({"checkpoint": self.digest, "order": order}, {}),
+        )
 
 
 def shipped_models_dir() -> Path:

@@ -1,8 +1,9 @@
 """Exported networks: ONNX files that ``kd export`` wrote, run by ONNX Runtime. Free of torch."""
 
+import copy
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ INPUT, OUTPUT = "pixels", "logits"
 METADATA_KEY = "kd"
 """The entry of the file's metadata that holds its description, as JSON."""
 
-RUNS_ON = "CPUExecutionProvider"
+PROVIDER, RUNTIME = "CPUExecutionProvider", ("cpu", "cpu (ONNX Runtime)")
+"""Where graphs run: as ONNX Runtime calls it, and as results do, for programs and for people."""
 
 SILENT = 4
 """The level at which ONNX Runtime writes nothing to stderr but fatal errors. It raises them, too."""
@@ -77,6 +79,7 @@ class OnnxNetwork:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
+        self._order: list[int] | None = None
         self._session = _open_session(path, threads)
         self.description = _read_description(path, self._session)
         _require_interface(path, self._session, self.description.metadata)
@@ -86,15 +89,41 @@ class OnnxNetwork:
         """What the checkpoint said that it was exported from."""
         return self.description.metadata
 
+    @property
+    def precision(self) -> Precision:
+        """The numbers that it computes with."""
+        return self.description.precision
+
+    @property
+    def parameters(self) -> int:
+        """How many trainable values the network has."""
+        return self.description.parameters
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the file came with the package; none does."""
+        return False
+
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pixels from 0 to 1, (N, C, H, W) -> logits, (N, classes)."""
         (logits,) = self._session.run(None, {INPUT: pixels})
-        return logits  # type: ignore[no-any-return]
+        return logits if self._order is None else logits[:, self._order]  # type: ignore[no-any-return]
 
     def compute_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, (N, classes), of uint8 images, (N, C, H, W), in bounded memory."""
         chunks = (images[start : start + FORWARD_CHUNK] for start in range(0, len(images), FORWARD_CHUNK))
         return np.concatenate([self(chunk * np.float32(1 / 255)) for chunk in chunks])
+
+    def with_classes(self, classes: tuple[str, ...]) -> "OnnxNetwork":
+        """The same network for data that count the same classes in another order."""
+        metadata = self.metadata
+        other = copy.copy(self)
+        order = map(metadata.data.classes.index, classes)
+        other._order = [i if self._order is None else self._order[i] for i in order]
+        other.description = replace(
+            self.description, metadata=replace(metadata, data=replace(metadata.data, classes=classes))
+        )
+        return other
 
 
 def is_onnx(path: Path) -> bool:
@@ -105,10 +134,12 @@ def is_onnx(path: Path) -> bool:
     """
     if path.suffix.lower() == ".onnx":
         return True
+    if not path.is_file():  # a pipe or a device might never end
+        return False
     with open(path, "rb") as file:
         beginning = file.read(9)
     # A field with the number of the format. A safetensors file may begin so, too, but has a brace at its ninth byte.
-    return beginning[:1] == b"\x08" and len(beginning) == 9 and beginning[1] < 32 and beginning[8:] != b"{"
+    return len(beginning) == 9 and beginning[0] == 8 and beginning[1] < 32 and beginning[8:] != b"{"
 
 
 def _open_session(path: Path, threads: int | None) -> "onnxruntime.InferenceSession":
@@ -123,7 +154,7 @@ def _open_session(path: Path, threads: int | None) -> "onnxruntime.InferenceSess
     options.log_severity_level = SILENT
     options.intra_op_num_threads = threads or 0
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[RUNS_ON])
+        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDER])
     except Exception as error:  # its errors have no base of their own
         raise KdError(f"cannot open {path}: {_explain(error)}") from error
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd_cli.app import predictions
-from kd_cli.commands.predict import classify as predict
+from kd_cli.commands.classify import classify as predict
 from kd_cli.config import Role
 from kd_cli.networks.checkpoint import load_checkpoint
 from tests.conftest import CommandLine

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd_cli.commands.checkpoints import require_fit
 from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.network_files import require_fit
 from kd_cli.commands.resolve import resolve_student, resolve_teacher
 from kd_cli.config import DataConfig, DeviceConfig, DeviceName, KdError, TrainingConfig
 from kd_cli.data.dataset import DataInfo, Dataset, Split

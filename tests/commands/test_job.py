@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from kd_cli.commands.checkpoints import (
-    describe_model,
     find_teachers,
     member_path,
     open_for_testing,
-    require_fit,
 )
 from kd_cli.commands.distill import distill
 from kd_cli.commands.job import Job, StudentConfig
+from kd_cli.commands.network_files import describe_model, require_fit
 from kd_cli.commands.resolve import resolve_student, resolve_teacher, with_student
 from kd_cli.commands.results import TrainingResult
 from kd_cli.commands.train_teacher import train_teacher

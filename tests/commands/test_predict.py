@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from sklearn.datasets import load_digits as load_uci_digits
 
+from kd_cli.commands.classify import classify, is_doubtful
 from kd_cli.commands.image_files import Seen, see
-from kd_cli.commands.predict import classify, is_doubtful, predict
+from kd_cli.commands.predict import predict
 from kd_cli.config import ConfigError, DataConfig, DeviceName, KdError, Role, RunConfig
 from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.data.prepared import load, name_of

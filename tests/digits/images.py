@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd_cli.commands.predict import classify
+from kd_cli.commands.classify import classify
 from kd_cli.config import DataConfig, KdError, Role
 from kd_cli.data import prepared
 from kd_cli.digits.decode import Pixels, read_page

@@ -1,0 +1,69 @@
+"""What a network predicts for images, and whether to believe it. Free of torch, where the network is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_cli.commands.results import Prediction, RankedClass
+from kd_cli.data.dataset import DataInfo
+from kd_cli.digits.signs import looks_like_no_digit
+from kd_cli.networks.loaded import LoadedNetwork
+
+
+def classify(
+    network: LoadedNetwork, images: NDArray[np.uint8], top: int = 1, labels: Sequence[str | None] | None = None
+) -> list[Prediction]:
+    """Predict with one network.
+
+    Args:
+        network: from whatever kind of file.
+        images: as its data has them, (N, channels, height, width).
+        top: how many classes to list for each image, the most probable first.
+        labels: the class of each image, where it is known.
+    """
+    classes, confidence = network.metadata.data.classes, network.metadata.confidence
+    logits = network.compute_logits(images).astype(np.float64)
+    rows = _softmax(logits / (confidence.temperature if confidence else 1)).tolist()
+    least = confidence.least if confidence else None
+    return [
+        _describe(row, classes, top, label, least)
+        for row, label in zip(rows, labels or [None] * len(rows), strict=True)
+    ]
+
+
+def is_doubtful(predictions: Sequence[Prediction], seen: NDArray[np.uint8], data: DataInfo) -> bool | None:
+    """Whether an image may show none of the classes; None where no checkpoint says when its network is unsure.
+
+    Args:
+        predictions: of each network.
+        seen: what they saw, (channels, height, width).
+        data: what they were trained on; of digits, the shape of the ink counts, too.
+    """
+    told = [each.unlike for each in predictions if each.unlike is not None]
+    if not told:
+        return None
+    differ = len({each.label for each in predictions}) > 1
+    return any(told) or differ or (data.is_digits and looks_like_no_digit(seen[0]))
+
+
+def _describe(
+    probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None, least: float | None
+) -> Prediction:
+    ranking = sorted(range(len(classes)), key=lambda i: -probabilities[i])
+    best = ranking[0]
+    return Prediction(
+        class_index=best,
+        label=classes[best],
+        confidence=probabilities[best],
+        probabilities=tuple(probabilities),
+        top=tuple(RankedClass(i, classes[i], probabilities[i]) for i in ranking[:top]),
+        correct=None if label is None else classes[best] == label,
+        unlike=None if least is None else probabilities[best] < least,
+    )
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
