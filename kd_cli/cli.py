@@ -24,6 +24,7 @@ from kd_cli.config import (
     ConfigError,
     DataConfig,
     DeviceConfig,
+    ExportConfig,
     ImagesConfig,
     KdError,
     LabelConfig,
@@ -31,6 +32,7 @@ from kd_cli.config import (
     OutputConfig,
     PageConfig,
     ReportConfig,
+    ResultConfig,
     RunConfig,
     RunStoppedError,
     TeacherConfig,
@@ -244,6 +246,29 @@ def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints
     result = benchmark(checkpoints or (), data, run, _given(shown.plot))
     _show(result, print_benchmark, shown.json)
     plots.save(shown.plot, draw_benchmark, result)
+
+
+@app.command()
+@with_options
+def export(
+    config: ExportConfig,
+    data: DataConfig,
+    run: RunConfig,
+    shown: ResultConfig,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(metavar="[CHECKPOINT]", help="Default: the data set's student; see --role.")
+    ] = None,
+) -> None:
+    """Write a network for other programs: ONNX, pt2.
+
+    What was written is run over the test set, and takes its place only if it computes what the original does. ONNX
+    needs the extra export.
+    """
+    from kd_cli.commands.export import export
+    from kd_cli.report.export import print_export
+
+    result = export(checkpoint, config, data, run, shown.force)
+    _show(result, print_export, shown.json)
 
 
 @app.command()

@@ -89,6 +89,13 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
+class ExportFormat(str, Enum):
+    """What ``--format`` accepts: ONNX, which many programs run, or what ``torch.export`` saves."""
+
+    onnx = "onnx"
+    pt2 = "pt2"
+
+
 class Role(str, Enum):
     """The part that a network plays; also the name of its checkpoint file."""
 
@@ -435,6 +442,35 @@ class OutputConfig(Config):
 
 
 @dataclass(frozen=True)
+class ExportConfig(Config):
+    """What ``kd export`` writes, and how much it may differ from the original."""
+
+    format: ExportFormat = option(ExportFormat.onnx, "ONNX, or the format of torch.export.")
+    int8: bool = option(False, "Quantise to 8 bits, calibrated on training images; for ONNX.")
+    half: bool = option(False, "Compute in 16 bits.")
+    output: Path | None = option(None, "File to write. Default: beside the checkpoints in --models-dir.", short="-o")
+    role: Role = option(Role.student, "Which of the data set's networks, where no checkpoint is given.")
+    tolerance: float = option(
+        1e-4, "Difference of a logit from the original's that is allowed without --int8 and --half.", minimum=0
+    )
+    max_drop: float = option(
+        0.01, "Accuracy that --int8 or --half may lose, e.g. 0.01 of 99 %, which leaves 98 %.", minimum=0, maximum=1
+    )
+
+    @property
+    def precision(self) -> Precision:
+        """The numbers that the exported network computes with."""
+        return Precision.int8 if self.int8 else Precision.float16 if self.half else Precision.float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.int8 and self.half:
+            raise ConfigError("give --int8 or --half, not both")
+        if self.int8 and self.format is not ExportFormat.onnx:
+            raise ConfigError(f"--int8 is for ONNX: leave out --format {self.format.value}, or use --half")
+
+
+@dataclass(frozen=True)
 class LogConfig(Config):
     """Where runs are written down while they are trained."""
 
@@ -442,12 +478,18 @@ class LogConfig(Config):
 
 
 @dataclass(frozen=True)
-class ReportConfig(Config):
-    """How a result is shown."""
+class ResultConfig(Config):
+    """How a result is shown, and what may be replaced by it."""
 
     json: bool = option(False, "Print one JSON object instead of tables.")
-    plot: Path | None = option(None, "Draw the result there, too: PNG, SVG or PDF.", metavar="FILE")
     force: bool = option(False, "Replace files that kd did not write.")
+
+
+@dataclass(frozen=True)
+class ReportConfig(ResultConfig):
+    """How a result is shown, where it can be drawn."""
+
+    plot: Path | None = option(None, "Draw the result there, too: PNG, SVG or PDF.", metavar="FILE")
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,18 @@ def open_exported(path: Path, run: DeviceConfig) -> OnnxNetwork:
         ConfigError: it is to run elsewhere than on the CPU.
         KdError: it is not there, damaged, or not from ``kd export``; or ONNX Runtime is missing.
     """
-    if run.device not in (DeviceName.auto, DeviceName.cpu):
-        raise ConfigError(f"--device {run.device.value}: {path} runs on the CPU; leave the option out")
+    require_cpu(run, f"{path} runs")
     return OnnxNetwork(path)
+
+
+def require_cpu(run: DeviceConfig, what: str) -> None:
+    """Refuse another device than the CPU, on which alone ``what`` can be done.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if run.device not in (DeviceName.auto, DeviceName.cpu):
+        raise ConfigError(f"--device {run.device.value}: {what} on the CPU; leave the option out")
 
 
 def describe_model(network: LoadedNetwork) -> Model:

@@ -133,6 +133,30 @@ class BenchmarkResult(Result):
 
 
 @dataclass(frozen=True)
+class ExportResult(Result):
+    """An exported network beside its original, both run over the same ``images``.
+
+    These are the test set; or ``random_pixels`` where that cannot be had, of which nobody can say what is correct.
+    ``agreement`` is the share of images for which both predict the same class.
+    """
+
+    file: str
+    format: str
+    precision: str
+    size_bytes: int
+    accuracy: float | None
+    error_count: int | None
+    original: Model
+    original_size_bytes: int
+    original_accuracy: float | None
+    original_error_count: int | None
+    max_logit_difference: float
+    agreement: float
+    images: int
+    random_pixels: bool
+
+
+@dataclass(frozen=True)
 class RunMeasures:
     """What one run of a comparison came to on the test set, and the seconds that it trained.
 

@@ -1,11 +1,12 @@
-"""Networks as files that other programs run: ONNX, for ONNX Runtime among others. Needs the extra "export"."""
+"""Networks as files that other programs run: ONNX, which needs the extra "export", and pt2, of ``torch.export``."""
 
 import contextlib
 import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 EXAMPLE_IMAGES = 2
 """Of one image, an exporter takes the number of images for a constant."""
 
+PT2_DESCRIPTION = f"{METADATA_KEY}.json"
+"""What a pt2 file calls its description: see ``extra_files`` of ``torch.export.load``."""
+
 
 class _Cast(nn.Module):
     def __init__(self, dtype: torch.dtype) -> None:
@@ -36,7 +40,7 @@ class _Cast(nn.Module):
         return x.to(self.dtype)
 
 
-def describe(classifier: Classifier, metadata: Metadata, precision: Precision = Precision.float32) -> Description:
+def describe(classifier: Classifier, metadata: Metadata, precision: Precision) -> Description:
     """What a file with this network is to say of itself."""
     return Description(metadata, precision, count_parameters(classifier), classifier.macs)
 
@@ -49,26 +53,26 @@ def export_onnx(classifier: Classifier, metadata: Metadata, path: Path, half: bo
     Args:
         classifier: in evaluation mode, on the CPU.
         metadata: what the file says of itself, see `Description`.
-        path: an ONNX file; it is not checked here, nor written atomically.
-        half: compute in 16 bits; input and output stay as they are.
+        path: the file; what it computes is not checked here.
+        half: compute in 16 bits; input, normalisation and output stay as they are.
 
     Raises:
         KdError: the extra "export" is missing; the network cannot be traced for any number of images, or has an
             operator that ONNX has not.
     """
     require_extra()
-    description = describe(classifier, metadata, Precision.float16 if half else Precision.float32)
     program = trace(halve(classifier) if half else classifier, metadata.architecture)
-    with _quiet(), _explained(f"cannot export {metadata.architecture} to ONNX"):
+    with quiet(), explained(f"{metadata.architecture} cannot be written as ONNX"):
         exported = torch.onnx.export(
             program, (), dynamo=True, external_data=False, input_names=[INPUT], output_names=[OUTPUT], verbose=False
         )
-    assert exported is not None  # it is where dynamo is True
-    save_model(exported.model_proto, description, path)
+    assert exported is not None  # it is None only without dynamo
+    precision = Precision.float16 if half else Precision.float32
+    save_model(exported.model_proto, describe(classifier, metadata, precision), path)
 
 
 def save_model(model: "onnx.ModelProto", description: Description, path: Path) -> None:
-    """Write an ONNX model with its description, and without what the exporter notes: the paths of source files."""
+    """Write an ONNX model with its description, and without the exporter's notes, which name files of this machine."""
     import onnx
 
     graph = model.graph
@@ -77,6 +81,38 @@ def save_model(model: "onnx.ModelProto", description: Description, path: Path) -
     model.producer_name, model.producer_version = "kd", __version__
     onnx.helper.set_model_props(model, {METADATA_KEY: description.to_json()})
     path.write_bytes(model.SerializeToString())
+
+
+def export_pt2(classifier: Classifier, metadata: Metadata, path: Path, half: bool = False) -> None:
+    """Write a network as ``torch.export.load`` reads it; otherwise as `export_onnx`.
+
+    Raises:
+        KdError: the network cannot be traced for any number of images.
+    """
+    from torch import export
+
+    program = trace(halve(classifier) if half else classifier, metadata.architecture)
+    description = describe(classifier, metadata, Precision.float16 if half else Precision.float32)
+    with quiet(), explained(f"{metadata.architecture} cannot be written as pt2"):
+        export.save(program, path, extra_files={PT2_DESCRIPTION: description.to_json()})
+
+
+def load_pt2(path: Path) -> Callable[[Tensor], Tensor]:
+    """Pixels -> logits, by a file that `export_pt2` has just written: reading one of somebody else's may run code."""
+    from torch import export
+
+    with quiet():
+        module: Callable[[Tensor], Tensor] = export.load(path).module()
+    return module
+
+
+def is_our_pt2(path: Path) -> bool:
+    """Whether `export_pt2` wrote a file, as far as the names in it tell."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(f"/extra/{PT2_DESCRIPTION}") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def trace(classifier: Classifier, architecture: str) -> "ExportedProgram":
@@ -88,8 +124,12 @@ def trace(classifier: Classifier, architecture: str) -> "ExportedProgram":
     from torch import export
 
     example = torch.rand(EXAMPLE_IMAGES, *classifier.shape)
-    with _quiet(), _explained(f"cannot export {architecture}"):
-        return export.export(classifier.eval(), (example,), dynamic_shapes=({0: export.Dim("batch")},), strict=False)
+    with quiet(), explained(f"{architecture} cannot be traced for any number of images"):
+        program = export.export(classifier.eval(), (example,), dynamic_shapes=({0: export.Dim("batch")},), strict=False)
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of this machine
+    return program
 
 
 def halve(classifier: Classifier) -> Classifier:
@@ -101,22 +141,22 @@ def halve(classifier: Classifier) -> Classifier:
 
 
 def require_extra() -> None:
-    """Refuse before anything slow.
+    """Refuse to write ONNX without its libraries, before anything slow.
 
     Raises:
-        KdError: a library of the extra "export" is missing.
+        KdError: one of them is missing.
     """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise KdError("kd export needs ONNX and ONNX Runtime: pip install 'kd-cli[export]'") from error
+        raise KdError("ONNX needs the extra export: pip install 'kd-cli[export]', or use --format pt2") from error
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters print and log what goes wrong, at length; the exception says enough."""
+def quiet() -> Iterator[None]:
+    """Exporters print and log what goes wrong, at length; their exceptions say enough."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     sink: Any = io.StringIO()
@@ -129,14 +169,12 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
+    """Errors of an exporter, or of a user's network in it, as one line that begins with ``what``."""
     try:
         yield
-    except Exception as error:  # of a user's network, or of the exporter, which raises many kinds
-        raise KdError(f"{what}: {_root(error)}") from error
-
-
-def _root(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return one_line(error)
+    except Exception as error:  # of many kinds
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise KdError(f"{what}: {one_line(cause)}") from error

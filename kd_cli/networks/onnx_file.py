@@ -106,13 +106,14 @@ class OnnxNetwork:
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pixels from 0 to 1, (N, C, H, W) -> logits, (N, classes)."""
+        logits: NDArray[np.float32]
         (logits,) = self._session.run(None, {INPUT: pixels})
-        return logits if self._order is None else logits[:, self._order]  # type: ignore[no-any-return]
+        return logits if self._order is None else logits[:, self._order]
 
     def compute_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, (N, classes), of uint8 images, (N, C, H, W), in bounded memory."""
         chunks = (images[start : start + FORWARD_CHUNK] for start in range(0, len(images), FORWARD_CHUNK))
-        return np.concatenate([self(chunk * np.float32(1 / 255)) for chunk in chunks])
+        return np.concatenate([self(to_pixels(chunk)) for chunk in chunks])
 
     def with_classes(self, classes: tuple[str, ...]) -> "OnnxNetwork":
         """The same network for data that count the same classes in another order."""
@@ -124,6 +125,20 @@ class OnnxNetwork:
             self.description, metadata=replace(metadata, data=replace(metadata.data, classes=classes))
         )
         return other
+
+
+def to_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images -> what networks take: floats from 0 to 1, to the bit as `data.dataset.to_pixels` makes them."""
+    return images.astype(np.float32) * np.float32(1 / 255)
+
+
+def is_our_onnx(path: Path) -> bool:
+    """Whether ``kd export`` wrote an ONNX file."""
+    try:
+        OnnxNetwork(path)
+    except KdError:
+        return False
+    return True
 
 
 def is_onnx(path: Path) -> bool:
