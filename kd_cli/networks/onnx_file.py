@@ -129,7 +129,9 @@ class OnnxNetwork:
 
 def to_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Images -> what networks take: floats from 0 to 1, to the bit as `data.dataset.to_pixels` makes them."""
-    return images.astype(np.float32) * np.float32(1 / 255)
+    pixels = images.astype(np.float32)
+    pixels *= np.float32(1 / 255)
+    return pixels
 
 
 def is_our_onnx(path: Path) -> bool:
