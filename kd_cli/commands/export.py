@@ -87,8 +87,11 @@ def _open(
     except KdError as error:
         if config.precision is not Precision.float32:
             raise KdError(f"--{'int8' if config.int8 else 'half'} needs the data of {path}: {error}") from error
-        log.warning("%s", error)
-        log.warning("the export is checked on random pixels; --dataset NAME|PATH checks it on a test set")
+        log.warning(
+            "checked on random pixels alone, as the data of %s cannot be had (%s); --dataset says where it is",
+            path,
+            error,
+        )
         return checkpoint, None
     return require_fit(checkpoint, dataset.info), dataset
 

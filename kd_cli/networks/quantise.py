@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,10 @@ from kd_cli.config import Precision
 from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.export import describe, explained, export_onnx, quiet, save_model
 from kd_cli.networks.metadata import Metadata
-from kd_cli.networks.onnx_file import INPUT, to_pixels
+from kd_cli.networks.onnx_file import INPUT, OUTPUT, to_pixels
+
+if TYPE_CHECKING:
+    import onnx
 
 CALIBRATION_IMAGES = 1000
 """From which the ranges of activations are taken."""
@@ -59,10 +63,33 @@ def export_int8(classifier: Classifier, metadata: Metadata, path: Path, images: 
                 weight_type=QuantType.QInt8,
                 per_channel=True,
             )
-        save_model(onnx.load(quantised), describe(classifier, metadata, Precision.int8), path)
+        model = onnx.load(quantised)
+    _shorten_names(model.graph)
+    save_model(model, describe(classifier, metadata, Precision.int8), path)
 
 
 def _batches(images: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.float32]]]:
     rows = np.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).astype(int)
     for start in range(0, len(rows), CALIBRATION_BATCH):
         yield {INPUT: to_pixels(images[rows[start : start + CALIBRATION_BATCH]])}
+
+
+def _shorten_names(graph: "onnx.GraphProto") -> None:
+    """Number what lies between input and output: quantised, a small network would be made of names to a tenth."""
+    from onnx import AttributeProto
+
+    kinds = {attribute.type for node in graph.node for attribute in node.attribute}
+    if kinds & {AttributeProto.GRAPH, AttributeProto.GRAPHS}:
+        return  # a graph inside may name what is outside
+    short = {name: name for name in ("", INPUT, OUTPUT)}
+
+    def rename(name: str) -> str:
+        return short.setdefault(name, str(len(short)))
+
+    for constant in graph.initializer:
+        constant.name = rename(constant.name)
+    for node in graph.node:
+        node.ClearField("name")
+        node.input[:] = map(rename, node.input)
+        node.output[:] = map(rename, node.output)
+    graph.ClearField("value_info")

@@ -14,6 +14,7 @@ from kd_cli.evaluation.measures import Opinion
 from kd_cli.evaluation.statistics import CONFIDENCE
 from kd_cli.report.plots import line_style, new_figure
 from kd_cli.report.tables import (
+    architecture_of,
     counted,
     name_of,
     new_table,
@@ -49,7 +50,7 @@ def print_evaluation(result: EvaluationResult, details: bool = False, confusion:
     def measures(model: EvaluatedModel) -> Iterator[tuple[str, str]]:
         shares = zip(model.per_class_accuracy, result.classes, strict=True)
         weakest, weakest_class = min((share, name) for share, name in shares if share is not None)
-        yield "Architecture", model.architecture
+        yield "Architecture", architecture_of(model)
         yield "Trained with", model.method
         yield "Accuracy", _percent(model.accuracy)
         yield "Errors", f"{model.error_count:,}"

@@ -8,7 +8,7 @@ from kd_cli.report.tables import counted, new_table, open_console, print_checkpo
 def print_export(result: ExportResult) -> None:
     """What was written, how far it differs from the original, and what can be done with it."""
     console = open_console()
-    images = counted(result.images, "image of random pixels" if result.random_pixels else "test image")
+    images = counted(result.images, "random image" if result.random_pixels else "test image")
     title = f"{result.original.role.capitalize()} {result.original.architecture} on {result.dataset}, exported"
     table = new_table(f"{title}: {images}", result.device_name, "", "Original", "Exported")
     rows = [

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from kd_cli.config import Precision
 from kd_cli.distillation.methods import describe_options
 from kd_cli.terminal import open_stdout, printable
 
@@ -103,7 +104,12 @@ def number_roles(models: "Sequence[Model]") -> list[str]:
 
 def name_of(model: "Model") -> str:
     """A network's role and architecture."""
-    return f"{model.role.capitalize()} {model.architecture}"
+    return f"{model.role.capitalize()} {architecture_of(model)}"
+
+
+def architecture_of(model: "Model") -> str:
+    """A network's architecture, and the precision of an exported file where that is not the usual one."""
+    return model.architecture if model.precision == Precision.float32 else f"{model.architecture}, {model.precision}"
 
 
 def describe_method(method: str, options: Mapping[str, float | str]) -> str:
