@@ -16,6 +16,7 @@ from torch import nn
 
 from kd_cli.commands import compare as compare_command
 from kd_cli.commands import evaluate as evaluate_command
+from kd_cli.commands import export as export_command
 from kd_cli.commands import predict as predict_command
 from kd_cli.commands.checkpoints import open_dataset
 from kd_cli.commands.grid import ComparisonConfig
@@ -24,6 +25,7 @@ from kd_cli.commands.resolve import resolve_student, resolve_teacher
 from kd_cli.commands.results import (
     ComparisonResult,
     EvaluationResult,
+    ExportResult,
     PredictionResult,
     TrainingResult,
     TuningResult,
@@ -34,6 +36,7 @@ from kd_cli.config import (
     Config,
     ConfigError,
     DataConfig,
+    ExportConfig,
     KdError,
     LabelConfig,
     OutputConfig,
@@ -218,6 +221,27 @@ def predict(
             every_digit=every_digit,
             data_dir=Path(data_dir),
         )
+
+
+def export(
+    network: Trained | None = None, output: str | Path | None = None, data: Data = "auto", **options: Any
+) -> ExportResult:
+    """Write a network for other programs, checked over the test set; ``options`` are those of ``kd export``.
+
+    Args:
+        network: the data set's student by default.
+        output: the file to write, which a module needs; it replaces only what ``kd`` wrote.
+        data: what the network was trained on.
+        options: of the command.
+
+    Raises:
+        KdError: the network cannot be exported, or what was exported differs; or a file is not there, or would be lost.
+    """
+    if isinstance(network, nn.Module) and output is None:
+        raise ConfigError("output: say which file to write")
+    options |= {"dataset": _name(data), "output": output and Path(output)}
+    with _in_files(network, Role.student, options) as paths:
+        return export_command.export(next(iter(paths), None), *_configure(options, ExportConfig, DataConfig, RunConfig))
 
 
 @contextmanager

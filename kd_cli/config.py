@@ -466,6 +466,9 @@ class ExportConfig(Config):
         super().__post_init__()
         if self.int8 and self.half:
             raise ConfigError("give --int8 or --half, not both")
+        named = self.output.suffix.lower().lstrip(".") if self.output else ""
+        if named != self.format.value and named in [each.value for each in ExportFormat]:
+            raise ConfigError(f"--output {self.output}: add --format {named}, or name it *.{self.format.value}")
         if self.int8 and self.format is not ExportFormat.onnx:
             raise ConfigError(f"--int8 is for ONNX: leave out --format {self.format.value}, or use --half")
 

@@ -21,7 +21,14 @@ from kd_cli.evaluation.quality import measure_accuracy, measure_agreement
 from kd_cli.files import require_output, write_atomically
 from kd_cli.networks.checkpoint import Checkpoint
 from kd_cli.networks.classifier import compute_logits
-from kd_cli.networks.export import export_onnx, export_pt2, is_our_pt2, load_pt2, require_extra
+from kd_cli.networks.export import (
+    export_onnx,
+    export_pt2,
+    is_our_pt2,
+    load_pt2,
+    require_extra,
+    require_survivable,
+)
 from kd_cli.networks.onnx_file import OnnxNetwork, is_our_onnx
 from kd_cli.networks.quantise import export_int8
 from kd_cli.training import device
@@ -63,9 +70,8 @@ def export(
         require_extra()
     require_cpu(run, "an export is checked")
     checkpoint, dataset = _open(path, config, data, replace(run, device=DeviceName.cpu))
-    output = config.output or _default_output(checkpoint, config, run.models_dir)
-    is_ours = is_our_onnx if config.format is ExportFormat.onnx else is_our_pt2
-    require_output(output, is_ours, inputs_of([checkpoint.path], dataset), force)
+    output = config.output or _default_output(checkpoint, dataset, config, run.models_dir)
+    require_output(output, _is_ours, inputs_of([checkpoint.path], dataset), force)
     with TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft.{config.format.value}"
         _write(checkpoint, config, draft, dataset)
@@ -96,10 +102,15 @@ def _open(
     return require_fit(checkpoint, dataset.info), dataset
 
 
-def _default_output(checkpoint: Checkpoint, config: ExportConfig, models_dir: Path) -> Path:
+def _default_output(checkpoint: Checkpoint, dataset: Dataset | None, config: ExportConfig, models_dir: Path) -> Path:
     precision = "" if config.precision is Precision.float32 else f"-{config.precision.value}"
     name = f"{checkpoint.path.stem}{precision}.{config.format.value}"
-    return models_dir / checkpoint.metadata.data.name / name
+    # What a checkpoint says is no path to follow, but its data set, found by that name, is what it is called.
+    return models_dir / dataset.info.name / name if dataset else models_dir / name
+
+
+def _is_ours(path: Path) -> bool:
+    return is_our_pt2(path) or is_our_onnx(path)
 
 
 def _random_images(shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -120,6 +131,7 @@ def _write(checkpoint: Checkpoint, config: ExportConfig, path: Path, dataset: Da
 def _compute_logits(path: Path, format: ExportFormat, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What the file computes, as somebody who reads it would see."""
     if format is ExportFormat.onnx:
+        require_survivable(path)
         return OnnxNetwork(path).compute_logits(images)
     network: Callable[[Tensor], Tensor] = load_pt2(path)
     with torch.inference_mode():

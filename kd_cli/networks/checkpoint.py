@@ -24,6 +24,7 @@ from kd_cli.files import require_regular, write_atomically
 from kd_cli.networks.build import build_empty, fill
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
 from kd_cli.networks.metadata import Metadata, parse_metadata
+from kd_cli.networks.onnx_file import is_onnx
 from kd_cli.networks.reference import IMAGE_SHAPE
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.state_dicts import (
@@ -173,6 +174,10 @@ def load_checkpoint(path: Path, device: torch.device, reading: Reading = Reading
             is not trusted; or its weights are not all finite.
     """
     with _readable(path):
+        if is_onnx(path) and not is_torch_file(path):
+            raise KdError(
+                f"{path} is an exported file, which has no layers to work with: use the checkpoint it came from"
+            )
         # A safetensors file without our description may be a checkpoint that was damaged: the user says that it is not.
         plain = is_torch_file(path) or (reading.architecture is not None and is_plain(path))
         network, metadata, digest = (_read_plain if plain else _read_own)(path, reading)

@@ -4,6 +4,8 @@ import contextlib
 import copy
 import io
 import logging
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from kd_cli.config import KdError, Precision
 from kd_cli.networks.classifier import Classifier, count_parameters
 from kd_cli.networks.metadata import Metadata
-from kd_cli.networks.onnx_file import INPUT, METADATA_KEY, OUTPUT, Description
+from kd_cli.networks.onnx_file import INPUT, METADATA_KEY, OUTPUT, PROVIDER, Description
 from kd_cli.networks.zoo import one_line
 from kd_cli.version import __version__
 
@@ -123,7 +125,7 @@ def trace(classifier: Classifier, architecture: str) -> "ExportedProgram":
     """
     from torch import export
 
-    example = torch.rand(EXAMPLE_IMAGES, *classifier.shape)
+    example = torch.zeros(EXAMPLE_IMAGES, *classifier.shape)
     with quiet(), explained(f"{architecture} cannot be traced for any number of images"):
         program = export.export(classifier.eval(), (example,), dynamic_shapes=({0: export.Dim("batch")},), strict=False)
     program.example_inputs = None
@@ -152,6 +154,18 @@ def require_extra() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise KdError("ONNX needs the extra export: pip install 'kd-cli[export]', or use --format pt2") from error
+
+
+def require_survivable(path: Path) -> None:
+    """Refuse an ONNX file that ONNX Runtime crashes on, as it does on some networks in 16 bits, in another process.
+
+    Raises:
+        KdError: it crashes.
+    """
+    open_it = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1], providers=sys.argv[2:])"
+    ended = subprocess.run([sys.executable, "-c", open_it, path, PROVIDER], capture_output=True, check=False)
+    if ended.returncode < 0 or ended.returncode > 1:  # 1 is an error, which says more where it is raised again
+        raise KdError("ONNX Runtime crashes when it opens this network: leave out --half, or use --format pt2")
 
 
 @contextlib.contextmanager

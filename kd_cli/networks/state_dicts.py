@@ -4,6 +4,7 @@ They say nothing of themselves, so the user says what they are; cnn-N and mlp-N 
 """
 
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ def is_torch_file(path: Path) -> bool:
     """
     with open(path, "rb") as file:
         return file.read(4) in BEGINNINGS
+
+
+def is_exported_program(path: Path) -> bool:
+    """Whether ``torch.export.save`` wrote a file, by the names of its parts.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/archive_format") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def layout_of(network: nn.Module) -> Layout:
