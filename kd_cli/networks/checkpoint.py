@@ -174,10 +174,8 @@ def load_checkpoint(path: Path, device: torch.device, reading: Reading = Reading
             is not trusted; or its weights are not all finite.
     """
     with _readable(path):
-        if is_onnx(path) and not is_torch_file(path):
-            raise KdError(
-                f"{path} is an exported file, which has no layers to work with: use the checkpoint it came from"
-            )
+        if is_exported_program(path) if is_torch_file(path) else is_onnx(path):
+            raise KdError(f"{path} is an exported file, without layers to work on: use the checkpoint it came from")
         # A safetensors file without our description may be a checkpoint that was damaged: the user says that it is not.
         plain = is_torch_file(path) or (reading.architecture is not None and is_plain(path))
         network, metadata, digest = (_read_plain if plain else _read_own)(path, reading)

@@ -42,6 +42,9 @@ SHAPES = {
     "torchvision:squeezenet1_1": (3, 40, 40),
     "timm:resnet10t": (1, 32, 32),
 }
+"""Networks, and images that they take."""
+
+SLOW = ("cnn-3", "torchvision:squeezenet1_1", "timm:resnet10t")
 
 
 def build(spec: str) -> tuple[Classifier, DataInfo]:
@@ -64,7 +67,7 @@ def run(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32
     return logits
 
 
-@pytest.mark.parametrize("spec", SHAPES)
+@pytest.mark.parametrize("spec", [pytest.param(s, marks=pytest.mark.slow) if s in SLOW else s for s in SHAPES])
 def test_networks_of_all_kinds_compute_the_same_as_onnx(spec: str, described: Metadata, tmp_path: Path) -> None:
     classifier, info = build(spec)
     export_onnx(classifier, replace(described, architecture=spec, data=info), tmp_path / "n.onnx")
