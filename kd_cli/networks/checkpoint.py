@@ -31,6 +31,7 @@ from kd_cli.networks.state_dicts import (
     convert,
     count_classes,
     describe_misfit,
+    is_exported_program,
     is_torch_file,
     layout_of,
     read_layout,

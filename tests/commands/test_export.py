@@ -29,7 +29,7 @@ from kd_cli.config import (
 )
 from kd_cli.data.prepared import load
 from kd_cli.networks import export as writing
-from kd_cli.networks.checkpoint import Reading, checkpoint_path, load_checkpoint, save_checkpoint
+from kd_cli.networks.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from kd_cli.networks.onnx_file import OnnxNetwork
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import DATA_DIR, CommandLine, read_json
@@ -292,8 +292,7 @@ def test_commands_that_need_layers_refuse_exported_files(
     path = exported.with_suffix(ending)
     code, stdout, stderr = kd(*command.split(), path, "--dataset", "digits", *_epochs(command))
     assert (code, stdout) == (1, "")
-    assert stderr == f"kd: {path} is an exported file, without layers to work on: use the checkpoint it came from
-"
+    assert stderr == f"kd: {path} is an exported file, without layers to work on: use the checkpoint it came from\n"
 
 
 def _epochs(command: str) -> list[str]:
