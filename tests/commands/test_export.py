@@ -186,10 +186,10 @@ class TestOutput:
     """What is in the place of the file that is to be written."""
 
     def test_an_earlier_export_is_replaced(self, original: Path, data: DataConfig, tmp_path: Path) -> None:
-        for output in (tmp_path / "a", tmp_path / "a"):
-            result = export(original, ExportConfig(output=output), data, RUN)
-        export(original, ExportConfig(ExportFormat.pt2, output=output), data, RUN)
-        assert Path(result.file) == output
+        output = tmp_path / "a"
+        for format in (ExportFormat.pt2, ExportFormat.onnx, ExportFormat.pt2):
+            result = export(original, ExportConfig(format, output=output), data, RUN)
+            assert (result.file, result.size_bytes) == (str(output), output.stat().st_size)
 
     @pytest.mark.parametrize("force", [False, True])
     def test_a_file_of_the_users_is_replaced_by_force_alone(
@@ -274,9 +274,8 @@ def test_a_users_network_and_a_state_dict_of_it_are_exported(kd: CommandLine) ->
     assert (code, "add --trust nets.py" in stderr) == (1, True)
     result = read_json(kd("export", "--dataset", "digits", "--trust", "nets.py", "--json"))
     assert result["accuracy"] == result["original_accuracy"]
-    network = load_checkpoint(
-        Path("runs/models/digits/student.safetensors"), CPU, _trusting("nets.py")
-    ).classifier.network
+    path = Path("runs/models/digits/student.safetensors")
+    network = load_checkpoint(path, CPU, Reading(trust=("nets.py",))).classifier.network
     torch.save(network.state_dict(), "plain.pth")
     plain = read_json(kd("export", "plain.pth", "--dataset", "digits", "--arch", "nets.py:small", "--json"))
     assert (plain["file"], plain["accuracy"]) == ("runs/models/digits/plain.onnx", result["accuracy"])
@@ -299,22 +298,23 @@ def _epochs(command: str) -> list[str]:
     return ["--epochs", "1"] if command.startswith("distill") else []
 
 
+@pytest.fixture(scope="module")
+def files(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Role, Path]:
+    """The networks that ship, exported."""
+    paths, folder = {}, tmp_path_factory.mktemp("files")
+    for role in Role:
+        checkpoint = load_checkpoint(checkpoint_path(shipped, "mnist", role), CPU)
+        paths[role] = folder / f"{role.value}.onnx"
+        writing.export_onnx(checkpoint.classifier, checkpoint.metadata, paths[role])
+    return paths
+
+
 class TestPredict:
     """`kd predict` with exported files."""
 
     @pytest.fixture
     def seven(self, tmp_path: Path) -> Path:
         return save(tmp_path / "images" / "7.png", 255 - draw_seven())
-
-    @pytest.fixture(scope="class")
-    def files(self, shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Role, Path]:
-        """The networks that ship, exported."""
-        paths, folder = {}, tmp_path_factory.mktemp("files")
-        for role in Role:
-            checkpoint = load_checkpoint(checkpoint_path(shipped, "mnist", role), CPU)
-            paths[role] = folder / f"{role.value}.onnx"
-            writing.export_onnx(checkpoint.classifier, checkpoint.metadata, paths[role])
-        return paths
 
     def test_is_the_same_as_with_the_originals(self, kd: CommandLine, files: dict[Role, Path], seven: Path) -> None:
         both = read_json(kd("predict", seven, "--device", "cpu", "--json"))["images"][0]
