@@ -29,7 +29,7 @@ from kd_cli.config import (
 )
 from kd_cli.data.prepared import load
 from kd_cli.networks import export as writing
-from kd_cli.networks.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from kd_cli.networks.checkpoint import Reading, checkpoint_path, load_checkpoint, save_checkpoint
 from kd_cli.networks.onnx_file import OnnxNetwork
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import DATA_DIR, CommandLine, read_json
