@@ -31,6 +31,7 @@ from kd_cli.config import (
     OutputConfig,
     PageConfig,
     ReportConfig,
+    Role,
     RunConfig,
     RunStoppedError,
     TeacherConfig,
@@ -136,7 +137,8 @@ def distill(
     from kd_cli.report.training import draw_training, print_training
 
     _prepare_training(shown, logs, output.output)
-    config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init, logs)
+    role = Role.teacher if network.as_teacher else Role.student
+    config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init, logs, role)
     result = distill(config, output, shown.force, reports=_given(shown.plot))
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)
