@@ -33,6 +33,7 @@ from kd_cli.config import (
     PageConfig,
     ReportConfig,
     ResultConfig,
+    Role,
     RunConfig,
     RunStoppedError,
     TeacherConfig,
@@ -138,7 +139,8 @@ def distill(
     from kd_cli.report.training import draw_training, print_training
 
     _prepare_training(shown, logs, output.output)
-    config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init, logs)
+    role = Role.teacher if network.as_teacher else Role.student
+    config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init, logs, role)
     result = distill(config, output, shown.force, reports=_given(shown.plot))
     _show(result, print_training, shown.json)
     plots.save(shown.plot, draw_training, result)

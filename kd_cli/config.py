@@ -243,6 +243,13 @@ class TrainingConfig(Config):
         metavar="NAMES",
         read=parse_augment,
     )
+    european_ones: int = option(
+        0,
+        "Add N training images of 1s with a long flag, as much of Europe writes them. For digits.",
+        metavar="N",
+        minimum=0,
+        maximum=1_000_000,
+    )
     seed: int = option(0, "Same seed, same machine: same weights.", short="-s", minimum=0, maximum=MAX_SEED)
     patience: int | None = option(
         None,

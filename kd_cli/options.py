@@ -43,6 +43,7 @@ class StudentNetworkConfig(Config):
 
     student: Spec = option(Spec("mlp", (128,)), SPEC_HELP, read=parse_spec, metavar="SPEC")
     init: Path | None = option(None, _INIT, metavar="FILE")
+    as_teacher: bool = option(False, "Save it as the data set's teacher, which smaller students learn from.")
 
 
 @dataclass(frozen=True)

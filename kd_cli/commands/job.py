@@ -25,6 +25,7 @@ from kd_cli.data.batches import BatchSource
 from kd_cli.data.dataset import Dataset, Split, to_pixels
 from kd_cli.data.labels import choose_labels
 from kd_cli.data.seeds import spawn_seeds
+from kd_cli.digits.european import write_european
 from kd_cli.distillation.methods import MethodConfig
 from kd_cli.distillation.objective import build_objective, locate_layers
 from kd_cli.distillation.output_cache import OutputCache
@@ -52,7 +53,7 @@ CHEAP_MACS = 1_000_000
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """All options that decide how a student is trained."""
+    """All options that decide how a student is trained; ``role`` is what it is saved as."""
 
     architecture: Spec
     method: MethodConfig = MethodConfig()
@@ -63,6 +64,7 @@ class StudentConfig:
     run: DeviceConfig = DeviceConfig()
     init: Path | None = None
     log: LogConfig = LogConfig()
+    role: Role = Role.student
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,15 @@ class Job:
         return inputs_of([*(teacher.path for teacher in self.teachers), *weights], self.dataset)
 
     def choose_images(self) -> Split:
-        """The training images, with the labels that may be used."""
-        return choose_labels(self.dataset.train, self.labels, self.training.seed, teacher=not self.method.is_baseline)
+        """The training images, with the labels that may be used, and with the 1s that are added to them.
+
+        Raises:
+            KdError: 1s are to be added, and there is none to start from.
+        """
+        split = choose_labels(self.dataset.train, self.labels, self.training.seed, teacher=not self.method.is_baseline)
+        if not self.training.european_ones:
+            return split
+        return _add_european_ones(split, self.dataset.info.classes.index("1"), self.training.european_ones)
 
     def compute_outputs(self, quiet: bool = False) -> TeacherOutputs:
         """The teachers' outputs for the training images; ``quiet`` without a progress bar."""
@@ -221,3 +230,15 @@ def _versions(architectures: Iterable[str]) -> dict[str, str]:
 def heading(dataset: Dataset, threads: int | None = None) -> Result:
     """What every result begins with; ``threads`` where a CPU does not use torch's number."""
     return Result(dataset.info.name, *device.describe(dataset.device, threads))
+
+
+def _add_european_ones(split: Split, label: int, count: int) -> Split:
+    """The same images in every run, so that runs share a teacher's outputs for them."""
+    ones = split.images[split.labels == label].squeeze(1)
+    drawn = torch.from_numpy(write_european(ones.cpu().numpy(), count, seed=0)).unsqueeze(1)
+    if len(drawn) < count:
+        raise KdError("--european-ones: none of the training images is a 1 without a flag; leave it out")
+    return Split(
+        torch.cat([split.images, drawn.to(split.images.device)]),
+        torch.cat([split.labels, split.labels.new_full((count,), label)]),
+    )

@@ -52,7 +52,7 @@ def resolve_teacher(
         )
     initial = read_initial(init) if init else None
     dataset = open_dataset(data, device.select(run.device))
-    _require_validation(training, dataset)
+    _require_usable(training, dataset)
     job = Job(Role.teacher, architecture, FROM_LABELS, training, LabelConfig(), dataset, initial=initial)
     _require_buildable(job)
     return job
@@ -82,12 +82,12 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
         return load_checkpoint(path, where, _reading_of_teachers(config, info))
 
     dataset, found = open_with(config.data, where, given, load, find)
-    _require_validation(config.training, dataset)
+    _require_usable(config.training, dataset)
     teachers: tuple[Checkpoint, ...] = ()
     if needs_teacher:
         teachers = tuple(require_fit(teacher, dataset.info, named=bool(given)) for teacher in found)
     job = Job(
-        *(Role.student, config.architecture, config.method, config.training, config.labels, dataset, teachers),
+        *(config.role, config.architecture, config.method, config.training, config.labels, dataset, teachers),
         *(config.teachers.views, config.teachers.cache_dir, initial),
     )
     return with_student(job, config.architecture, config.method, config.training.seed)
@@ -121,7 +121,10 @@ def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:
         )
 
 
-def _require_validation(training: TrainingConfig, dataset: Dataset) -> None:
+def _require_usable(training: TrainingConfig, dataset: Dataset) -> None:
+    """Refuse options that the data set has not got the images for."""
+    if training.european_ones and not dataset.info.is_digits:
+        raise ConfigError(f"--european-ones adds 1s to digits, and {dataset.info.name} is none: leave it out")
     if training.chooses_epoch and dataset.validation is None:
         flag = "--patience" if training.patience else "--keep-best"
         raise ConfigError(

@@ -2,11 +2,20 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from PIL import Image
+
 from kd_cli.digits.boxes import Box
 from kd_cli.digits.decode import Pixels
 from kd_cli.digits.paper import without_blocks
 from kd_cli.digits.surroundings import find_inside
 from kd_cli.digits.tight import pad_tight
+
+SQUARE = 0.02
+"""Of its sides, how much an image's height and width differ at most if it is square."""
+
+DIGIT_WIDTH = 0.8
+"""Width over height: the median of MNIST's training images."""
 
 ROUNDS = 6
 """How often something may surround something: a box on a sheet on a table, and black edges of a scanner."""
@@ -41,10 +50,26 @@ def find_sheet(page: Pixels) -> Sheet:
     padded, margin = pad_tight(pixels)
     sheet = Sheet(padded, -margin, -margin, (width, height))
     if margin:
-        return sheet
+        return _narrow(sheet) if abs(width - height) <= SQUARE * max(width, height) else sheet
     for _ in range(ROUNDS):
         inside = find_inside(sheet.pixels)
         if inside is None:
             break
         sheet = Sheet(inside.pixels, sheet.left + inside.left, sheet.top + inside.top, sheet.page)
     return sheet
+
+
+def _narrow(sheet: Sheet) -> Sheet:
+    """Give a digit that fills a square the proportions that digits have: it was stretched until it filled the square.
+
+    Data sets of bitmaps are made so, Semeion's for example.
+    """
+    height, width = sheet.pixels.shape[:2]
+    narrower = round(DIGIT_WIDTH * width)
+    bands = [
+        np.asarray(Image.fromarray(band).resize((narrower, height), Image.Resampling.BICUBIC)).clip(0, 1)
+        for band in sheet.pixels.transpose(2, 0, 1)
+    ]
+    scale = narrower / width
+    page_width, page_height = sheet.page
+    return Sheet(np.stack(bands, axis=2), sheet.left * scale, sheet.top, (round(page_width * scale), page_height))

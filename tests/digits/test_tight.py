@@ -44,6 +44,22 @@ def test_a_bitmap_is_read_alike_at_any_size(side: int) -> None:
     np.testing.assert_array_equal(from_page(as_page(np.asarray(enlarged, np.float32), inverted=False)), small)
 
 
+def test_a_digit_that_was_stretched_into_a_square_gets_the_proportions_of_a_digit() -> None:
+    square = np.asarray(Image.fromarray(tight(4)).resize((120, 120)))
+    own = from_page(as_page(tight(4)[:, :78], inverted=False))  # 0.65 times as wide as high
+    seen = from_page(as_page(square, inverted=False))
+    widths = [np.ptp(np.nonzero(image > 100)[1]) + 1 for image in (own, seen)]
+    assert widths == [13, 16]  # of 20 rows: its own proportions, and those of most digits
+
+
+def test_a_digit_in_a_square_is_found_where_it_is() -> None:
+    square = np.asarray(Image.fromarray(tight(4)).resize((120, 120)))
+    sheet = find_sheet(as_page(square, inverted=False))
+    columns = np.nonzero((sheet.pixels[:, :, 0] < 0.5).any(axis=0))[0]
+    found = sheet.on_page(Box(int(columns[0]), 30, int(columns[-1]) + 1, 150), 120, 120)
+    assert found == pytest.approx((0, 0, 120, 120), abs=1)  # pixels
+
+
 def test_a_digit_on_the_padded_sheet_is_found_on_the_page() -> None:
     sheet = find_sheet(as_page(tight(2), inverted=False))
     assert sheet.pixels.shape == (180, 140, 3)
