@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 import kd_cli
 from kd_cli.config import ConfigError, KdError
+from kd_cli.networks.onnx_file import OnnxNetwork
 from kd_cli.training import memory, processes
 from tests.conftest import ROOT
 from tests.data.images import save
@@ -254,3 +255,31 @@ def test_the_script_of_the_readme_runs(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["labels", "kd", "dkd"]
     assert torch.load("student.pth", weights_only=True)["3.bias"].shape == (10,)
+
+
+class TestExport:
+    """`kd_cli.export`, of what a program has at hand."""
+
+    def test_a_module_computes_the_same_elsewhere(self, teacher: Any, pairs: Pairs, tmp_path: Path) -> None:
+        result = kd_cli.export(teacher.classifier, tmp_path / "net.onnx", pairs)
+        (_, _), (images, _) = pairs
+        logits = OnnxNetwork(tmp_path / "net.onnx")(images.numpy())
+        torch.testing.assert_close(torch.from_numpy(logits), teacher.classifier(images), rtol=0, atol=1e-4)
+        assert (result.accuracy, result.original_accuracy) == (teacher.accuracy, teacher.accuracy)
+
+    def test_options_are_those_of_the_command(self, teacher: Any, pairs: Pairs, tmp_path: Path) -> None:
+        result = kd_cli.export(teacher.classifier, tmp_path / "net", pairs, format="pt2", half=True)
+        assert (result.format, result.precision) == ("pt2", "float16")
+        with pytest.raises(ConfigError, match="unknown option 'eight'"):
+            kd_cli.export(teacher.classifier, tmp_path / "net", pairs, eight=True)
+        with pytest.raises(ConfigError, match="output: say which file"):
+            kd_cli.export(teacher.classifier, data=pairs)
+
+    def test_a_module_that_computes_otherwise_when_it_is_traced_is_refused(self, pairs: Pairs, tmp_path: Path) -> None:
+        class Otherwise(Net):
+            def forward(self, x: Tensor) -> Tensor:
+                return super().forward(x) + (0.01 if torch.compiler.is_compiling() else 0)
+
+        with pytest.raises(KdError, match=r"net\.onnx is not written: its logits would differ by up to 0\.01"):
+            kd_cli.export(Otherwise(), tmp_path / "net.onnx", pairs)
+        assert list(tmp_path.iterdir()) == []

@@ -30,7 +30,7 @@ from tests.conftest import ROOT, CommandLine, hear_interrupts, make_dataset, rea
 from tests.sources import register
 
 DIGITS = ("--dataset", "digits", "--epochs", "1", "--device", "cpu")
-COMMANDS = ("train-teacher", "distill", "compare", "tune", "evaluate", "benchmark", "predict", "app")
+COMMANDS = ("train-teacher", "distill", "compare", "tune", "evaluate", "benchmark", "export", "predict", "app")
 
 
 def run_program(program: str, folder: Path) -> int:

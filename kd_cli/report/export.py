@@ -1,5 +1,7 @@
 """An exported network beside its original, as a Rich table."""
 
+import shlex
+
 from kd_cli.commands.results import ExportResult
 from kd_cli.config import ExportFormat
 from kd_cli.report.tables import counted, new_table, open_console, print_checkpoints, print_line, print_table
@@ -30,4 +32,4 @@ def print_export(result: ExportResult) -> None:
     print_checkpoints(console, result.dataset, [result.original])
     print_line(console, f"Exported: {result.file}")
     if result.format == ExportFormat.onnx:
-        print_line(console, f"Use it: kd predict --model {result.file} IMAGE")
+        print_line(console, f"Use it: kd predict --model {shlex.quote(result.file)} IMAGE")

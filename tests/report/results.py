@@ -15,6 +15,7 @@ from kd_cli.commands.results import (
     EnsembleResult,
     EvaluatedModel,
     EvaluationResult,
+    ExportResult,
     ImagePrediction,
     Model,
     Prediction,
@@ -182,6 +183,28 @@ def cell_result(method: str = "labels", accuracies: Sequence[float] = (0.98, 0.9
         difference=None if method == "labels" else BETTER,
     )
     return changed(cell, **changes)
+
+
+def export_result(**changes: Any) -> ExportResult:
+    """A student as ONNX."""
+    result = ExportResult(
+        **WHERE,
+        file="models/student.onnx",
+        format="onnx",
+        precision="float32",
+        size_bytes=409_032,
+        accuracy=0.985,
+        error_count=15,
+        original=Model("student", "models/student.safetensors", False, "mlp-128", "kd"),
+        original_size_bytes=408_280,
+        original_accuracy=0.984,
+        original_error_count=16,
+        max_logit_difference=0.000021,
+        agreement=0.999,
+        images=1000,
+        random_pixels=False,
+    )
+    return changed(result, **changes)
 
 
 def comparison_result(cells: Sequence[CellResult] = (), **changes: Any) -> ComparisonResult:
