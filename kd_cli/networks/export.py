@@ -64,7 +64,7 @@ def export_onnx(classifier: Classifier, metadata: Metadata, path: Path, half: bo
     """
     require_extra()
     program = trace(halve(classifier) if half else classifier, metadata.architecture)
-    with quiet(), explained(f"{metadata.architecture} cannot be written as ONNX"):
+    with quiet(), explained(f"{metadata.architecture} cannot be written as ONNX", "replace that, or use --format pt2"):
         exported = torch.onnx.export(
             program, (), dynamo=True, external_data=False, input_names=[INPUT], output_names=[OUTPUT], verbose=False
         )
@@ -95,7 +95,7 @@ def export_pt2(classifier: Classifier, metadata: Metadata, path: Path, half: boo
 
     program = trace(halve(classifier) if half else classifier, metadata.architecture)
     description = describe(classifier, metadata, Precision.float16 if half else Precision.float32)
-    with quiet(), explained(f"{metadata.architecture} cannot be written as pt2"):
+    with quiet(), explained(f"{metadata.architecture} cannot be written as pt2", "use ONNX"):
         export.save(program, path, extra_files={PT2_DESCRIPTION: description.to_json()})
 
 
@@ -126,7 +126,8 @@ def trace(classifier: Classifier, architecture: str) -> "ExportedProgram":
     from torch import export
 
     example = torch.zeros(EXAMPLE_IMAGES, *classifier.shape)
-    with quiet(), explained(f"{architecture} cannot be traced for any number of images"):
+    what, advice = "cannot be traced for any number of images", "its forward may depend on neither that nor on pixels"
+    with quiet(), explained(f"{architecture} {what}", advice):
         program = export.export(classifier.eval(), (example,), dynamic_shapes=({0: export.Dim("batch")},), strict=False)
     program.example_inputs = None
     for node in program.graph.nodes:
@@ -183,12 +184,12 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Errors of an exporter, or of a user's network in it, as one line that begins with ``what``."""
+def explained(what: str, advice: str) -> Iterator[None]:
+    """Errors of an exporter, or of a user's network in it, as one line: what cannot be done, why, and what to do."""
     try:
         yield
     except Exception as error:  # of many kinds
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise KdError(f"{what}: {one_line(cause)}") from error
+        raise KdError(f"{what} ({one_line(cause)}): {advice}") from error

@@ -52,7 +52,7 @@ def export_int8(classifier: Classifier, metadata: Metadata, path: Path, images: 
             def get_next(self) -> dict[str, NDArray[np.float32]] | None:
                 return next(self.batches, None)
 
-        with quiet(), explained(f"{metadata.architecture} cannot be quantised"):
+        with quiet(), explained(f"{metadata.architecture} cannot be quantised", "use --half"):
             quant_pre_process(exact, prepared)
             quantize_static(
                 prepared,

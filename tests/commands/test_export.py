@@ -28,11 +28,12 @@ from kd_cli.config import (
     TrainingConfig,
 )
 from kd_cli.data.prepared import load
+from kd_cli.digits.mnist_format import read_source
 from kd_cli.networks import export as writing
 from kd_cli.networks.checkpoint import Reading, checkpoint_path, load_checkpoint, save_checkpoint
 from kd_cli.networks.onnx_file import OnnxNetwork
 from kd_cli.networks.spec import parse_spec
-from tests.conftest import DATA_DIR, CommandLine, read_json
+from tests.conftest import DATA_DIR, ROOT, CommandLine, read_json
 from tests.data.images import make_folder, save
 from tests.digits.images import draw_seven
 from tests.networks.exporting import write_graph
@@ -355,6 +356,18 @@ class TestPredict:
         run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (run.returncode, run.stderr) == (0, "")
         assert "Student: " in run.stdout
+
+    def test_the_script_of_the_readme_does_so_without_kd(
+        self, files: dict[Role, Path], seven: Path, tmp_path: Path
+    ) -> None:
+        script = (ROOT / "README.md").read_text("utf-8").split("```python\n")[2].split("```")[0]
+        place = tmp_path / "runs" / "models" / "mnist" / "student.onnx"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(files[Role.student].read_bytes())
+        save(tmp_path / "digit.png", read_source(seven, "seven"))
+        program = f"{script}\nimport sys; sys.exit(bool({{'torch', 'kd_cli'}} & sys.modules.keys()))"
+        run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert run.stdout == "7 mlp-128 kd\n"
 
     def test_files_that_are_no_networks_are_refused(
         self, kd: CommandLine, files: dict[Role, Path], seven: Path

@@ -170,9 +170,9 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("network", "reason"),
         [
-            (exporting.WithoutOnnxOperator(), "net cannot be written as ONNX: DispatchError: No ONNX function found"),
-            (exporting.OfBatchSize(), "net cannot be traced for any number of images: "),
-            (exporting.OfValues(), "net cannot be traced for any number of images: "),
+            (exporting.WithoutOnnxOperator(), "net cannot be written as ONNX (DispatchError: No ONNX function found"),
+            (exporting.OfBatchSize(), "net cannot be traced for any number of images ("),
+            (exporting.OfValues(), "net cannot be traced for any number of images ("),
         ],
     )
     def test_networks_that_no_graph_describes(
