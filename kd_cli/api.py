@@ -198,17 +198,22 @@ def predict(
     data: Data = "auto",
     top: int = 2,
     every_digit: bool = False,
+    model: Trained | None = None,
     **options: Any,
 ) -> PredictionResult:
     """What teacher and student predict for image files; ``options`` are those of ``kd predict`` about networks.
 
-    Of an image that shows several digits, the one with most ink is read, or ``every_digit``.
+    Of an image that shows several digits, the one with most ink is read, or ``every_digit``. ``model`` predicts alone.
 
     Raises:
         KdError: there is no such network, or the two take different images.
     """
     options["dataset"] = _name(data)
-    with _in_files(teacher, Role.teacher, options) as first, _in_files(student, Role.student, options) as second:
+    with (
+        _in_files(teacher, Role.teacher, options) as first,
+        _in_files(student, Role.student, options) as second,
+        _in_files(model, Role.student, options) as alone,
+    ):
         dataset, data_dir = options.pop("dataset"), options.pop("data_dir", DataConfig().data_dir)
         (run,) = _configure(options, RunConfig)
         return predict_command.predict(
@@ -220,6 +225,7 @@ def predict(
             top,
             every_digit=every_digit,
             data_dir=Path(data_dir),
+            model=next(iter(alone), None),
         )
 
 

@@ -99,8 +99,6 @@ class PredictionConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model and (self.teacher or self.student):
-            raise ConfigError("--model predicts alone: leave out --teacher and --student")
         printed = {"--json": self.json, "--csv -": self.csv == STDOUT, "--show": self.show}
         if sum(printed.values()) > 1:
             raise ConfigError(f"{' and '.join(name for name, on in printed.items() if on)}: choose one of them")

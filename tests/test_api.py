@@ -267,6 +267,16 @@ class TestExport:
         torch.testing.assert_close(torch.from_numpy(logits), teacher.classifier(images), rtol=0, atol=1e-4)
         assert (result.accuracy, result.original_accuracy) == (teacher.accuracy, teacher.accuracy)
 
+    def test_the_file_predicts_alone(self, teacher: Any, pairs: Pairs, tmp_path: Path) -> None:
+        kd_cli.export(teacher.classifier, tmp_path / "net.onnx", pairs)
+        photo = save(tmp_path / "photo.png", (pairs[1][0][0] * 255).byte().permute(1, 2, 0).numpy())
+        (image,) = kd_cli.predict(photo, model=tmp_path / "net.onnx").images
+        (other,) = kd_cli.predict(photo, model=teacher.classifier, data=pairs).images
+        assert image.student is not None
+        assert other.student is not None
+        assert image.student.probabilities == pytest.approx(other.student.probabilities, abs=1e-5)
+        assert image.teacher is None
+
     def test_options_are_those_of_the_command(self, teacher: Any, pairs: Pairs, tmp_path: Path) -> None:
         result = kd_cli.export(teacher.classifier, tmp_path / "net", pairs, format="pt2", half=True)
         assert (result.format, result.precision) == ("pt2", "float16")

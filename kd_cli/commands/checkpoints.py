@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from kd_cli.commands.network_files import Loaded, open_exported, require_fit
-from kd_cli.config import DataConfig, DeviceConfig, KdError, ModelsConfig, Role, RunConfig
+from kd_cli.config import DataConfig, DeviceConfig, DeviceName, KdError, ModelsConfig, Role, RunConfig
 from kd_cli.data import prepared
 from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.networks.checkpoint import (
@@ -45,6 +45,8 @@ def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) ->
     Raises:
         KdError: one of them is not there, or they do not fit together.
     """
+    if paths and all(map(is_onnx, paths)) and run.device is DeviceName.auto:
+        run = replace(run, device=DeviceName.cpu)  # where exported files run
     return _open_with_images(data, run, paths, load_network)
 
 

@@ -148,7 +148,10 @@ def _check(
     """
     images = dataset.test.images.numpy() if dataset else _random_images(checkpoint.classifier.shape)
     original = torch.from_numpy(checkpoint.compute_logits(images))
-    exported = torch.from_numpy(_compute_logits(draft, config.format, images))
+    try:
+        exported = torch.from_numpy(_compute_logits(draft, config.format, images))
+    except KdError as error:
+        raise KdError(f"{output} is not written: {str(error).replace(str(draft), 'the file')}") from error
     labels = dataset.test.labels if dataset else None
     accuracy, errors = (None, None) if labels is None else measure_accuracy(exported, labels)
     original_accuracy, original_errors = (None, None) if labels is None else measure_accuracy(original, labels)

@@ -102,6 +102,8 @@ def _open(
     data: DataConfig, run: RunConfig, teacher: Path | None, student: Path | None, model: Path | None
 ) -> tuple[dict[Role, LoadedNetwork], tuple[str, str]]:
     """The networks, and the device that they compute on, as programs and as people call it."""
+    if model and (teacher or student):
+        raise ConfigError("--model predicts alone: leave out --teacher and --student")
     given = {Role.student: model} if model else {Role.teacher: teacher, Role.student: student}
     exported = {role: path for role, path in given.items() if path is not None and is_onnx(path)}
     networks: dict[Role, LoadedNetwork]

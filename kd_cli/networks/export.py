@@ -126,7 +126,7 @@ def trace(classifier: Classifier, architecture: str) -> "ExportedProgram":
     from torch import export
 
     example = torch.zeros(EXAMPLE_IMAGES, *classifier.shape)
-    what, advice = "cannot be traced for any number of images", "its forward may depend on neither that nor on pixels"
+    what, advice = "cannot be traced for any number of images", "let it depend neither on that nor on pixels"
     with quiet(), explained(f"{architecture} {what}", advice):
         program = export.export(classifier.eval(), (example,), dynamic_shapes=({0: export.Dim("batch")},), strict=False)
     program.example_inputs = None

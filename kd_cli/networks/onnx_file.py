@@ -1,5 +1,6 @@
 """Exported networks: ONNX files that ``kd export`` wrote, run by ONNX Runtime. Free of torch."""
 
+import contextlib
 import copy
 import json
 import math
@@ -111,9 +112,19 @@ class OnnxNetwork:
         return logits if self._order is None else logits[:, self._order]
 
     def compute_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits, (N, classes), of uint8 images, (N, C, H, W), in bounded memory."""
+        """Logits, (N, classes), of uint8 images, (N, C, H, W), in bounded memory.
+
+        Raises:
+            KdError: the graph fails, or gives something else.
+        """
         chunks = (images[start : start + FORWARD_CHUNK] for start in range(0, len(images), FORWARD_CHUNK))
-        return np.concatenate([self(to_pixels(chunk)) for chunk in chunks])
+        try:
+            logits = np.concatenate([self(to_pixels(chunk)) for chunk in chunks])
+        except Exception as error:  # ONNX Runtime's have no base of their own
+            raise KdError(f"{self.path} cannot be run: it is damaged, or memory is short; export it again") from error
+        if logits.shape != (len(images), len(self.metadata.data.classes)):
+            raise KdError(f"{self.path} gives {logits.shape} for {len(images)} images: export it again with kd export")
+        return logits
 
     def with_classes(self, classes: tuple[str, ...]) -> "OnnxNetwork":
         """The same network for data that count the same classes in another order."""
@@ -144,17 +155,13 @@ def is_our_onnx(path: Path) -> bool:
 
 
 def is_onnx(path: Path) -> bool:
-    """Whether a file is ONNX, by its name or as far as its beginning tells.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
+    """Whether a file is ONNX, by its name or as far as its beginning tells; of one that cannot be read, by its name."""
     if path.suffix.lower() == ".onnx":
         return True
-    if not path.is_file():  # a pipe or a device might never end
-        return False
-    with open(path, "rb") as file:
-        beginning = file.read(9)
+    beginning = b""
+    if path.is_file():  # a pipe or a device might never end
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            beginning = file.read(9)
     # A field with the number of the format. A safetensors file may begin so, too, but has a brace at its ninth byte.
     return len(beginning) == 9 and beginning[0] == 8 and beginning[1] < 32 and beginning[8:] != b"{"
 

@@ -162,6 +162,17 @@ class TestCheck:
         assert list(tmp_path.iterdir()) == []
         assert export(original, replace(config, max_drop=1), data, RUN).error_count == pytest.approx(450, abs=2)
 
+    def test_a_file_that_cannot_be_used_is_refused(
+        self, original: Path, data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def write_nothing(classifier: Any, metadata: Any, path: Path, half: bool) -> None:
+            path.write_bytes(b"nothing")
+
+        monkeypatch.setattr(f"{ROOM}.export_onnx", write_nothing)
+        with pytest.raises(KdError, match=r"a\.onnx is not written: cannot open the file: it is damaged"):
+            export(original, ExportConfig(output=tmp_path / "a.onnx"), data, RUN)
+        assert list(tmp_path.iterdir()) == []
+
     def test_without_the_data_random_pixels_are_compared_with_a_notice(
         self, original: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, run: RunConfig
     ) -> None:

@@ -154,6 +154,29 @@ class TestRefused:
         path.write_bytes(model.SerializeToString())
         self.refuse(path, "operator")
 
+    def test_a_graph_that_fails_for_some_number_of_images(
+        self, tmp_path: Path, exported: Path, images: NDArray[np.uint8]
+    ) -> None:
+        ends = [onnx.numpy_helper.from_array(np.array(end), f"{end}") for end in ([0, 0], [2, 10])]
+        taken, given = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *rest])
+            for name, rest in (("pixels", (1, 28, 28)), ("logits", (10,)))
+        )
+        nodes = [
+            onnx.helper.make_node("Flatten", ["pixels"], ["flat"]),
+            onnx.helper.make_node("Slice", ["flat", "[0, 0]", "[2, 10]"], ["logits"]),
+        ]
+        graph = onnx.helper.make_graph(nodes, "graph", [taken], [given], ends)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+        onnx.helper.set_model_props(model, {METADATA_KEY: description_of(exported)})
+        onnx.save(model, tmp_path / "two.onnx")
+        network = OnnxNetwork(tmp_path / "two.onnx")
+        assert network.compute_logits(images[:2]).shape == (2, 10)
+        with pytest.raises(KdError, match=r"two\.onnx gives \(2, 10\) for 3 images: export it again"):
+            network.compute_logits(images[:3])
+        with pytest.raises(KdError, match=r"two\.onnx cannot be run: it is damaged"):
+            network.compute_logits(images[:2, :, :14])
+
     def test_anything_without_onnx_runtime(self, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         self.refuse(exported, r"needs ONNX Runtime: pip install 'kd-cli\[export\]'")
