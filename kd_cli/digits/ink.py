@@ -151,7 +151,7 @@ class _Pieces:
         """The mean contrast of the heaviest piece, in which dark pixels count for more than soft edges; 0 for none."""
         if not self.mass.any():
             return 0.0
-        values = self.contrast[self.labels == self.mass.argmax()]
+        values = self.contrast[self.labels == self.mass.argmax()].astype(np.float64)
         return float((values * values).sum() / values.sum())
 
     def digits(self) -> list[list[int]]:

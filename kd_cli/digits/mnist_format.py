@@ -179,7 +179,8 @@ def _corner(mass: Pixels, size: int) -> int:
     MNIST's centres of mass lie between 14.0 and 15.0, counted from the edge: half a pixel past the middle on average.
     """
     centre = float((np.arange(len(mass)) + 0.5) @ mass / mass.sum())
-    return int(np.clip(round((size + 1) / 2 - centre), 0, size - len(mass)))
+    # Of a symmetric drawing, the middle may lie just between two places: rounding errors must not choose.
+    return int(np.clip(round((size + 1) / 2 - round(centre, 5)), 0, size - len(mass)))
 
 
 def _to_bytes(image: Pixels) -> Image28:

@@ -2,6 +2,8 @@
 
 Nothing is assumed of the page but that most of it, and most of its border, is paper. Ink is what differs from the paper
 in one colour direction, whichever that is: dark on light, light on dark, and red on a green as bright are all one.
+
+Sums are taken in 64 bits, so that every machine, and `html/page/paper.js`, comes to the same 32 of each pixel.
 """
 
 import numpy as np
@@ -67,8 +69,9 @@ def find_paper(page: Pixels) -> Pixels:
     step = -(-max(page.shape[:2]) // FIT_SIDE)
     small = block_means(page, step)
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    colours = small.reshape(-1, 3)
-    basis = _quadratic(*small.shape[:2])
+    colours = small.reshape(-1, 3).astype(np.float64)
+    y, x = _coordinates(*small.shape[:2])
+    basis = np.stack([each.ravel() for each in np.broadcast_arrays(1.0, x, y, x * x, x * y, y * y)], axis=1)
     surface = np.median(border, axis=0)
     spread = 0.1
     for _ in range(8):
@@ -77,25 +80,25 @@ def find_paper(page: Pixels) -> Pixels:
         weighted = basis / (1 + (distance / spread) ** 2)[:, None]
         coefficients = np.linalg.lstsq(weighted.T @ basis, weighted.T @ colours, rcond=None)[0]
         surface = basis @ coefficients
-    paper: Pixels = (_quadratic(*page.shape[:2]) @ coefficients).reshape(page.shape)
+    y, x = (each[..., None] for each in _coordinates(*page.shape[:2]))
+    one, by_x, by_y, by_xx, by_xy, by_yy = coefficients
+    paper: Pixels = (one + by_y * y + by_yy * y * y + (by_x + by_xy * y + by_xx * x) * x).astype(np.float32)
     return paper
 
 
-def _quadratic(height: int, width: int) -> Pixels:
-    """The terms of a quadratic at each pixel of a page, whatever its resolution: (height * width, 6)."""
-    y = np.linspace(-1 + 1 / height, 1 - 1 / height, height, dtype=np.float32)[:, None]
-    x = np.linspace(-1 + 1 / width, 1 - 1 / width, width, dtype=np.float32)[None]
-    terms = np.broadcast_arrays(np.float32(1), x, y, x * x, x * y, y * y)
-    return np.stack(terms, axis=-1).reshape(-1, 6)
+def _coordinates(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the pixels of a page are, whatever its resolution: from -1 to 1, (height, 1) and (1, width)."""
+    y, x = ((2 * np.arange(side) + 1) / side - 1 for side in (height, width))
+    return y[:, None], x[None]
 
 
 def _along_ink_colour(difference: Pixels) -> Pixels:
     """Differences from the paper, (height, width, 3) -> their lengths in the ink's direction, (height, width)."""
     smoothed = ndimage.gaussian_filter(difference, (1, 1, 0))
     distance = np.linalg.norm(smoothed, axis=2)
-    strongest = smoothed[distance >= 0.5 * distance.max()]
+    strongest = smoothed[distance >= 0.5 * distance.max()].astype(np.float64)
     _, _, directions = np.linalg.svd(strongest.T @ strongest)
-    contrast: Pixels = difference @ directions[0]
+    contrast: Pixels = (difference @ directions[0]).astype(np.float32)
     return contrast if (strongest @ directions[0]).sum() > 0 else -contrast
 
 
@@ -152,7 +155,7 @@ def smooth(contrast: Pixels) -> Pixels:
 def block_means(page: Pixels, step: int) -> Pixels:
     """The mean of each square of ``step`` x ``step`` pixels, or of its part on the page: (rows, columns, channels)."""
     rows, columns = (np.arange(0, side, step) for side in page.shape[:2])
-    sums = np.add.reduceat(np.add.reduceat(page, rows, axis=0), columns, axis=1)
+    sums = np.add.reduceat(np.add.reduceat(page, rows, axis=0, dtype=np.float64), columns, axis=1)
     counts = np.diff(rows, append=page.shape[0])[:, None] * np.diff(columns, append=page.shape[1])
     means: Pixels = (sums / counts[..., None]).astype(np.float32)
     return means

@@ -10,10 +10,10 @@ const handwriting = (() => {
 
   const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
-  // Values from 0 to 1 in an image's three colours -> {pixels: Uint8Array of 784, count}; null where it is blank.
+  // Values from 0 to 1 in an image's three colours -> {bytes: Uint8Array of 784, count}; null where it is blank.
   function read(page, areDigits) {
     const found = ink.find(page, areDigits);
-    return found && { pixels: likeMnist(found.values), count: found.count };
+    return found && { bytes: likeMnist(found.values), count: found.count };
   }
 
   function likeMnist(values) {
@@ -64,7 +64,7 @@ const handwriting = (() => {
   function corner(mass) {
     const total = mass.reduce((sum, value) => sum + value, 0);
     const centre = mass.reduce((sum, value, place) => sum + (place + 0.5) * value, 0) / total;
-    return clamp(grids.round((IMAGE_SIZE + 1) / 2 - Math.round(centre * 1e6) / 1e6), 0, IMAGE_SIZE - mass.length);
+    return clamp(grids.round((IMAGE_SIZE + 1) / 2 - Math.round(centre * 1e5) / 1e5), 0, IMAGE_SIZE - mass.length);
   }
 
   return { read };
