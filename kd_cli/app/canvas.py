@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from kd_cli.config import KdError
+from kd_cli.html.files import read_text
 
 PREFIX = "data:image/png;base64,"
 
@@ -35,9 +36,10 @@ def draw(key: str) -> bytes | None:
 
 def _component() -> Any:
     # Registered anew every time: what is cached outlives the server that it was registered with.
-    return st.components.v2.component("kd_canvas", html=_source("html"), css=_source("css"), js=_source("js"))
+    html, css = read_text("board.html"), read_text("board.css")
+    return st.components.v2.component("kd_canvas", html=html, css=css, js=_read_module())
 
 
 @cache
-def _source(kind: str) -> str:
-    return Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8")
+def _read_module() -> str:
+    return read_text("board.js") + Path(__file__).with_suffix(".js").read_text(encoding="utf-8")

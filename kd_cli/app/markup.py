@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from kd_cli.config import Role
 from kd_cli.digits.saved import encode
+from kd_cli.html.files import read_text
 from kd_cli.networks.metadata import Metadata
 
 MOST_CLASSES = 20
@@ -51,7 +52,7 @@ def add_style() -> None:
 
 @cache
 def _read_sheet() -> str:
-    return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    return read_text("predictions.css") + Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
 @cache
