@@ -37,7 +37,7 @@ def _scribble(random: Random) -> bytes:
             angle = 2 * np.pi * turns * time
             strokes = [np.column_stack([drift + radius * np.cos(angle), 0.5 + radius * np.sin(angle)])]
         case _:
-            strokes = [_curve(random.uniform(0.1, 0.9, (turns + 4, 2)))]
+            strokes = [curve(random.uniform(0.1, 0.9, (turns + 4, 2)))]
     return _draw(strokes, random)
 
 
@@ -121,7 +121,7 @@ def _arc(centre: Points, radius: float, start: float, end: float) -> Points:
     return centre + radius * np.column_stack([np.cos(angles), np.sin(angles)])
 
 
-def _curve(points: Points) -> Points:
+def curve(points: Points) -> Points:
     """A smooth stroke near some points: three times, corners are cut off (Chaikin)."""
     for _ in range(3):
         before, after = points[:-1], points[1:]

@@ -97,7 +97,7 @@ const paper = (() => {
       power = scaled.map((row) => channels.map((c) => dot(row, scaled.map((other) => other[c]))));
     }
     const longest = power.reduce((a, b) => (dot(b, b) > dot(a, a) ? b : a));
-    return longest.map((value) => value / Math.hypot(...longest));
+    return longest.map((value) => value / (Math.hypot(...longest) || 1));
   }
 
   function enlarge(contrast) {
