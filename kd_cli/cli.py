@@ -25,6 +25,7 @@ from kd_cli.config import (
     DataConfig,
     DeviceConfig,
     ExportConfig,
+    HtmlConfig,
     ImagesConfig,
     KdError,
     LabelConfig,
@@ -254,6 +255,7 @@ def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints
 @with_options
 def export(
     config: ExportConfig,
+    page: HtmlConfig,
     data: DataConfig,
     run: RunConfig,
     shown: ResultConfig,
@@ -261,16 +263,21 @@ def export(
         Path | None, typer.Argument(metavar="[CHECKPOINT]", help="Default: the data set's student; see --role.")
     ] = None,
 ) -> None:
-    """Write a network for other programs: ONNX, pt2.
+    """Write a network for other programs: ONNX, pt2, or a page for browsers.
 
     What was written is run over the test set, and takes its place only if it computes what the original does. ONNX
     needs the extra export.
     """
-    from kd_cli.commands.export import export
-    from kd_cli.report.export import print_export
+    from kd_cli.report.export import print_export, print_page
 
-    result = export(checkpoint, config, data, run, shown.force)
-    _show(result, print_export, shown.json)
+    if page.html:
+        from kd_cli.commands.export_page import export_page
+
+        _show(export_page(checkpoint, page, config, data, run, shown.force), print_page, shown.json)
+    else:
+        from kd_cli.commands.export import export
+
+        _show(export(checkpoint, config, data, run, shown.force), print_export, shown.json)
 
 
 @app.command()

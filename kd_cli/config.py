@@ -481,6 +481,21 @@ class ExportConfig(Config):
 
 
 @dataclass(frozen=True)
+class HtmlConfig(Config):
+    """What ``kd export`` writes in place of a file: a page that runs networks in a browser."""
+
+    html: Path | None = option(
+        None, "Write a page there that runs the network in any browser, offline.", metavar="FOLDER"
+    )
+    with_teacher: bool = option(False, "Show the data set's teacher beside the student; with --html.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.with_teacher and self.html is None:
+            raise ConfigError("--with-teacher: add --html FOLDER, or use --role teacher")
+
+
+@dataclass(frozen=True)
 class LogConfig(Config):
     """Where runs are written down while they are trained."""
 

@@ -157,6 +157,15 @@ class ExportResult(Result):
 
 
 @dataclass(frozen=True)
+class PageResult(Result):
+    """A page that runs ``networks``, each checked beside its original; ``size_bytes`` are those of the whole folder."""
+
+    folder: str
+    size_bytes: int
+    networks: tuple[ExportResult, ...]
+
+
+@dataclass(frozen=True)
 class RunMeasures:
     """What one run of a comparison came to on the test set, and the seconds that it trained.
 

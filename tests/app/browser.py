@@ -33,7 +33,7 @@ PAGES = {
 }
 """The pages in the navigation, and their headings."""
 
-BOARD = "canvas[aria-label]"
+BOARD = ".board canvas"
 PREDICTIONS = ".kd-predictions"
 
 

@@ -18,7 +18,9 @@ FINER = 4
 """Strokes are drawn so many times as large, and then shrunk."""
 
 
-def draw(strokes: Sequence[Points], width: float = 20, side: int = 280, ink: Colour = BLACK, paper: Colour = WHITE) -> Image8:
+def draw(
+    strokes: Sequence[Points], width: float = 20, side: int = 280, ink: Colour = BLACK, paper: Colour = WHITE
+) -> Image8:
     """An image, (side, side, 3), of strokes whose places count pixels."""
     page = Image.new("RGB", (FINER * side, FINER * side), paper)
     pen, radius = ImageDraw.Draw(page), FINER * width / 2
