@@ -66,24 +66,28 @@ def export(
     Raises:
         KdError: the network cannot be exported, or what was exported differs; or a file is not there, or would be lost.
     """
-    if config.format is ExportFormat.onnx:
-        require_extra()
-    require_cpu(run, "an export is checked")
-    checkpoint, dataset = _open(path, config, data, replace(run, device=DeviceName.cpu))
+    checkpoint, dataset = open_network(path, config, data, run)
     output = config.output or _default_output(checkpoint, dataset, config, run.models_dir)
     require_output(output, _is_ours, inputs_of([checkpoint.path], dataset), force)
     with TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft.{config.format.value}"
-        _write(checkpoint, config, draft, dataset)
-        result = _check(checkpoint, dataset, config, draft, output)
+        result = write_checked(checkpoint, dataset, config, draft, output)
         write_atomically(output, draft.read_bytes())
     return result
 
 
-def _open(
+def open_network(
     path: Path | None, config: ExportConfig, data: DataConfig, run: RunConfig
 ) -> tuple[Checkpoint, Dataset | None]:
-    """The network, and its data set; None where that cannot be had and need not be."""
+    """The network to export, and its data set; None where that cannot be had and need not be.
+
+    Raises:
+        KdError: the network cannot be had, or nothing can be exported here.
+    """
+    if config.format is ExportFormat.onnx:
+        require_extra()
+    require_cpu(run, "an export is checked")
+    run = replace(run, device=DeviceName.cpu)
     if path is None or data.dataset != "auto":
         dataset, (checkpoint,) = open_checkpoints(data, run, [path] if path else [], [config.role], train=config.int8)
         return checkpoint, dataset
@@ -100,6 +104,25 @@ def _open(
         )
         return checkpoint, None
     return require_fit(checkpoint, dataset.info), dataset
+
+
+def write_checked(
+    checkpoint: Checkpoint, dataset: Dataset | None, config: ExportConfig, draft: Path, output: Path
+) -> ExportResult:
+    """Write a network to ``draft``, and compare it with its original.
+
+    Args:
+        checkpoint: the network.
+        dataset: its images; None where they cannot be had.
+        config: how to write it, and how far it may differ.
+        draft: a file for this program alone.
+        output: what the draft is to become, which results and messages name.
+
+    Raises:
+        KdError: the network cannot be exported, or what was exported differs.
+    """
+    _write(checkpoint, config, draft, dataset)
+    return _check(checkpoint, dataset, config, draft, output)
 
 
 def _default_output(checkpoint: Checkpoint, dataset: Dataset | None, config: ExportConfig, models_dir: Path) -> Path:

@@ -1,14 +1,17 @@
 """``kd export --html``: a page that runs exported networks in a browser."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kd_cli.commands.export import export
+from kd_cli.commands.export import open_network, write_checked
+from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.network_files import require_same_images
 from kd_cli.commands.results import PageResult
 from kd_cli.config import ConfigError, DataConfig, ExportConfig, ExportFormat, HtmlConfig, KdError, Role, RunConfig
-from kd_cli.html.folder import NETWORKS, require_folder, require_images, write_folder
+from kd_cli.html.folder import NETWORKS, Shown, require_folder, require_images, write_folder
+from kd_cli.networks.checkpoint import Checkpoint
 from kd_cli.networks.onnx_file import OnnxNetwork
 
 
@@ -22,7 +25,7 @@ def export_page(
 ) -> PageResult:
     """Write a folder with a page that runs a network, and its data set's teacher if asked, by itself.
 
-    Each network is exported and checked as `export` does it; the page appears when all of them are.
+    Each network is exported and checked as `export.export` does it; the page appears when all of them are.
 
     Args:
         path: the checkpoint; None is the data set's own.
@@ -34,24 +37,27 @@ def export_page(
 
     Raises:
         ConfigError: options do not go together.
-        KdError: as `export`; or the networks are of different data, or files would be lost.
+        KdError: as `export.export`; or the networks are of different data, or files would be lost.
     """
     folder = page.html
     assert folder is not None  # who calls this has one
     _require_page(page, config)
-    require_folder(folder, [path] if path else [], force)
+    opened = [open_network(path, config, data, run)]
+    if page.with_teacher:
+        own = data if data.dataset != "auto" else replace(data, dataset=opened[0][0].metadata.data.name)
+        opened.insert(0, open_network(None, replace(config, role=Role.teacher), own, run))
+    _require_one_kind([checkpoint for checkpoint, _ in opened])
+    require_folder(folder, inputs_of([checkpoint.path for checkpoint, _ in opened], opened[0][1]), force)
     with TemporaryDirectory() as drafts:
-        shown = {config.role: export(path, _to(Path(drafts), config, config.role), data, run)}
-        if page.with_teacher:
-            own = data if data.dataset != "auto" else replace(data, dataset=shown[config.role].dataset)
-            shown[Role.teacher] = export(None, _to(Path(drafts), config, Role.teacher), own, run)
-        results = [shown[role] for role in Role if role in shown]
-        networks = [OnnxNetwork(Path(result.file)) for result in results]
-        _require_one_kind(networks)
-        size = write_folder(networks, folder)
-    placed = tuple(replace(result, file=str(folder / NETWORKS)) for result in results)
-    first = placed[-1]
-    return PageResult(first.dataset, first.device, first.device_name, str(folder), size, placed)
+        paths = [Path(drafts) / f"{number}.onnx" for number in range(len(opened))]
+        results = tuple(
+            write_checked(checkpoint, dataset, config, draft, folder / NETWORKS)
+            for (checkpoint, dataset), draft in zip(opened, paths, strict=True)
+        )
+        shown = [Shown(OnnxNetwork(draft), result.accuracy) for draft, result in zip(paths, results, strict=True)]
+        size = write_folder(shown, folder)
+    first = results[0]
+    return PageResult(first.dataset, first.device, first.device_name, str(folder), size, results)
 
 
 def _require_page(page: HtmlConfig, config: ExportConfig) -> None:
@@ -63,11 +69,7 @@ def _require_page(page: HtmlConfig, config: ExportConfig) -> None:
         raise ConfigError("--with-teacher: leave out --role teacher, so that there is a student beside it")
 
 
-def _to(drafts: Path, config: ExportConfig, role: Role) -> ExportConfig:
-    return replace(config, role=role, output=drafts / f"{role.value}.onnx")
-
-
-def _require_one_kind(networks: list[OnnxNetwork]) -> None:
+def _require_one_kind(networks: Sequence[Checkpoint]) -> None:
     """Refuse networks that cannot share a page.
 
     Raises:

@@ -1,9 +1,8 @@
 """Exported networks -> a folder with a page that runs them in a browser."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kd_cli.config import KdError, Precision
 from kd_cli.data.dataset import DataInfo
@@ -18,6 +17,18 @@ MARK = b'<meta name="generator" content="kd export">'
 
 CHANNELS = (1, 3)
 """Of the images that a browser's canvas can give."""
+
+
+class Shown(NamedTuple):
+    """A network of a page.
+
+    Attributes:
+        network: an ONNX file.
+        accuracy: of that file on the test images, from 0 to 1; None where nobody knows.
+    """
+
+    network: OnnxNetwork
+    accuracy: float | None
 
 
 def require_folder(folder: Path, inputs: Iterable[Path], force: bool) -> None:
@@ -43,7 +54,7 @@ def require_images(data: DataInfo) -> None:
         raise KdError(f"--html: a browser has images of 1 or 3 channels, not of {data.shape[0]}; leave the option out")
 
 
-def write_folder(networks: Sequence[OnnxNetwork], folder: Path) -> int:
+def write_folder(networks: Sequence[Shown], folder: Path) -> int:
     """Write the page. The index comes last, so that one that was cut off does not look whole.
 
     Args:
@@ -69,28 +80,29 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
-def _describe_page(networks: Sequence[OnnxNetwork]) -> dict[str, Any]:
+def _describe_page(networks: Sequence[Shown]) -> dict[str, Any]:
     """What page/main.js and the others know as ``PAGE``."""
-    data = networks[0].metadata.data
+    data = networks[0].network.metadata.data
     return {
         "title": _title(data),
-        "limits": _limits(data),
+        "limits": f"{'The network runs' if len(networks) == 1 else 'The networks run'} in this browser, and no image "
+        f"leaves it. {_limits(data)}",
         "isHandwriting": data.is_handwriting,
         "areDigits": data.is_digits,
         "shape": data.shape,
         "classes": data.classes,
-        "networks": [_describe_network(network) for network in networks],
+        "networks": [_describe_network(*each) for each in networks],
     }
 
 
-def _describe_network(network: OnnxNetwork) -> dict[str, Any]:
+def _describe_network(network: OnnxNetwork, accuracy: float | None) -> dict[str, Any]:
     metadata, content = network.metadata, network.path.read_bytes()
     confidence = metadata.confidence
     about = [f"trained on {metadata.data.name} with {metadata.method}", f"{network.parameters:,} parameters"]
-    if not math.isnan(metadata.accuracy):
-        about.append(f"{metadata.accuracy:.2%} of the test images correct")
+    if accuracy is not None:
+        about.append(f"{accuracy:.2%} of the test images correct")
     if network.precision is not Precision.float32:
-        about.append(f"written in {network.precision.value}")
+        about.append(f"in {network.precision.value}")
     return {
         "role": metadata.role.value,
         "architecture": metadata.architecture,
@@ -108,15 +120,14 @@ def _title(data: DataInfo) -> str:
 
 
 def _limits(data: DataInfo) -> str:
-    here = "The networks run in this browser, and no image leaves it."
     if data.is_handwriting:
         return (
-            f"{here} A drawing is brought to the form of MNIST's images as kd predict does it, and so is a clean image "
-            "of ink on paper. Photographs with a table around the paper, ruled paper and printed boxes are for kd "
-            "predict alone."
+            "A drawing is brought to the form of MNIST's images as kd predict does it, and so is a clean image of ink "
+            "on paper. Photographs of paper on a table, ruled paper, printed boxes, and ink that touches all four "
+            "borders are for kd predict."
         )
     _, height, width = data.shape
     return (
-        f"{here} An image is scaled until it covers {width} by {height} pixels, and its middle is cut out, as kd "
-        "predict does it."
+        f"An image is scaled until it covers {width} by {height} pixels, and its middle is cut out, as kd predict "
+        "does it."
     )

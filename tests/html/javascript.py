@@ -20,7 +20,8 @@ PROGRAM = """
 {
     const given = JSON.parse(require("fs").readFileSync(0, "utf8"));
     const [call] = [...given.scripts, given.call].map((script) => require("vm").runInThisContext(script)).slice(-1);
-    const answers = given.images.map(([width, height, data]) => call({ width, height, data: Buffer.from(data, "base64") }));
+    const unpack = ([width, height, data]) => ({ width, height, data: Buffer.from(data, "base64") });
+    const answers = given.images.map((image) => call(unpack(image)));
     console.log(JSON.stringify(answers));
 }
 """

@@ -8,7 +8,7 @@ import torch
 
 from kd_cli.config import Role
 from kd_cli.data.dataset import DataInfo
-from kd_cli.html.folder import INDEX, write_folder
+from kd_cli.html.folder import INDEX, Shown, write_folder
 from kd_cli.networks.checkpoint import checkpoint_path, load_checkpoint
 from kd_cli.networks.classifier import build_classifier
 from kd_cli.networks.export import export_onnx
@@ -37,5 +37,5 @@ def export_fresh(data: DataInfo, metadata: Metadata, folder: Path) -> OnnxNetwor
 
 def write_page(networks: Sequence[OnnxNetwork], folder: Path) -> str:
     """The address of a page with these networks, on this disk."""
-    write_folder(networks, folder)
+    write_folder([Shown(network, 0.5) for network in networks], folder)
     return (folder / INDEX).resolve().as_uri()

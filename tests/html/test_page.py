@@ -85,7 +85,8 @@ def addresses(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[t
 @pytest.fixture
 def open_page(chromium: Any) -> Iterator[Open]:
     """Open a page of which nothing but its own files may be asked for, and whose scripts may not fail."""
-    contexts, wrong = [], []
+    contexts: list[Any] = []
+    wrong: list[str] = []
 
     def open_address(address: str, **options: Any) -> Any:
         context = chromium.new_context(**{"viewport": {"width": 1200, "height": 1000}} | options)
@@ -93,9 +94,9 @@ def open_page(chromium: Any) -> Iterator[Open]:
         page = context.new_page()
         page.set_default_timeout(60_000)
         own = (address.rsplit("/", 1)[0], "data:", "blob:")
-        page.on("request", lambda request: request.url.startswith(own) or wrong.append(request.url))
+        page.on("request", lambda request: wrong.extend([request.url] if not request.url.startswith(own) else []))
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda message: wrong.extend([message.text] if message.type == "error" else []))
         page.goto(address)
         return page
 
