@@ -1,13 +1,9 @@
 """The page in a real Chromium, from the disk, as somebody uses it."""
 
 import base64
-import functools
-import http.server
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from tests.app import browser, strokes
 from tests.app.images import as_png
 from tests.conftest import ROOT, CommandLine, read_json
 from tests.html.drawings import draw
+from tests.html.serving import serve
 
 pytest.importorskip("onnxruntime", reason="needs the extra export: pip install -e '.[export]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[dev]'")
@@ -143,21 +140,9 @@ def test_a_digit_is_predicted_by_both_from_the_pixels_that_kd_predict_makes(
     np.testing.assert_array_equal(see_pixels(page)[..., 0], expected.image)
 
 
-@contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/index.html"
-        server.shutdown()
-
-
-def test_a_plain_web_server_serves_it(
-    addresses: dict[tuple[Role, ...], str], open_page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *arguments: None)
+def test_a_plain_web_server_serves_it(addresses: dict[tuple[Role, ...], str], open_page: Open) -> None:
     with serve(Path(addresses[BOTH].removeprefix("file://")).parent) as address:
-        page = open_page(address)
+        page = open_page(f"{address}/index.html")
         draw_digit(page, SEVEN)
         expect_answer(page, "Both predict 7.")
 

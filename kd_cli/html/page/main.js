@@ -77,7 +77,7 @@
   }
 
   function invitation() {
-    if (!PAGE.isHandwriting) return "Choose an image, drop one here, or paste it.";
+    if (!PAGE.isHandwriting) return "";
     const what = PAGE.areDigits ? "digit" : "character";
     return `Draw one ${what}, as large as you like. It is predicted after every stroke.`;
   }
@@ -111,6 +111,7 @@
     const board = createBoard(find(".board"), strokes, () => predictDrawing(board));
   } else {
     find(".board").hidden = true;
+    find(".columns").classList.add("without-board");
   }
   // The runtime is the last of the scripts.
   addEventListener("DOMContentLoaded", () => network.open().catch((error) => predictions.say(`The networks cannot run in this browser: ${error.message}`)));
