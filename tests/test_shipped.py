@@ -82,7 +82,7 @@ def test_the_wheel_brings_the_weights_to_any_folder(tmp_path: Path) -> None:
     )
     assert all(model["shipped"] for model in json.loads(answer.stdout)["models"])
     assert (site / "kd_cli" / "py.typed").is_file()
-    page = [path.relative_to(ROOT) for path in (ROOT / "kd_cli" / "html").rglob("*") if path.suffix != ".pyc"]
+    page = [path.relative_to(ROOT) for path in (ROOT / "kd_cli" / "html").rglob("*.*") if path.suffix != ".pyc"]
     assert len(page) > 20
     assert [path for path in page if not (site / path).exists()] == []
 
