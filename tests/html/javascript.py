@@ -14,7 +14,7 @@ from kd_cli.html.files import read_text
 
 NODE = shutil.which("node")
 
-SCRIPTS = ["grids.js", "paper.js", "ink.js", "handwriting.js", "images.js", "signs.js"]
+SCRIPTS = ["grids.js", "masks.js", "paper.js", "ink.js", "handwriting.js", "images.js", "signs.js"]
 
 PROGRAM = """
 {

@@ -170,102 +170,23 @@ const grids = (() => {
   const resize = (grid, height, width, filter) =>
     transpose(resizeRows(transpose(resizeRows(grid, width, filter)), height, filter));
 
-  // The places beside one, `diagonal` ones too or not.
-  function neighbours(place, { height, width }, diagonal) {
-    const [row, column] = [Math.floor(place / width), place % width];
-    const found = [];
-    for (let y = Math.max(0, row - 1); y <= Math.min(height - 1, row + 1); y++)
-      for (let x = Math.max(0, column - 1); x <= Math.min(width - 1, column + 1); x++)
-        if (diagonal ? y !== row || x !== column : (y === row) !== (x === column)) found.push(y * width + x);
-    return found;
-  }
-
-  // The connected pieces of a mask, numbered from 1: {labels, count}.
-  function label(mask, diagonal = true) {
-    const labels = make(mask.height, mask.width, new Int32Array(mask.values.length));
-    let count = 0;
-    mask.values.forEach((value, start) => {
-      if (!value || labels.values[start]) return;
-      labels.values[start] = ++count;
-      const open = [start];
-      while (open.length)
-        for (const place of neighbours(open.pop(), mask, diagonal))
-          if (mask.values[place] && !labels.values[place]) {
-            labels.values[place] = count;
-            open.push(place);
-          }
-    });
-    return { labels, count };
-  }
-
-  // The box around each of the pieces that are numbered from 1: from `top` and `left` on, `height` x `width`.
-  function boxes({ height, width, values }, count) {
-    const found = Array.from({ length: count + 1 }, () => ({ top: height, left: width, bottom: 0, right: 0 }));
-    values.forEach((label, place) => {
-      if (!label) return;
-      const box = found[label];
-      const y = Math.floor(place / width);
-      const x = place % width;
-      box.top = Math.min(box.top, y);
-      box.left = Math.min(box.left, x);
-      box.bottom = Math.max(box.bottom, y + 1);
-      box.right = Math.max(box.right, x + 1);
-    });
-    return found.map((box) => ({ ...box, height: box.bottom - box.top, width: box.right - box.left }));
-  }
-
-  const boxAround = (mask) => boxes(mask, 1)[1];
-
-  // How far each pixel that is not 0 is from the nearest one that is 0, squared; and where that one is.
-  function distances({ height, width, values }) {
-    const far = height + width; // further than any
-    const vertical = new Float64Array(values.length).fill(far);
-    const inColumn = new Int32Array(values.length);
-    for (let x = 0; x < width; x++) {
-      for (const [start, step] of [[0, 1], [height - 1, -1]]) {
-        let [distance, from] = [far, 0];
-        for (let y = start; y >= 0 && y < height; y += step) {
-          const place = y * width + x;
-          [distance, from] = values[place] ? [distance + 1, from] : [0, place];
-          if (distance < vertical[place]) [vertical[place], inColumn[place]] = [distance, from];
-        }
-      }
-    }
-    const squares = new Float64Array(values.length);
-    const nearest = new Int32Array(values.length);
-    for (let place = 0; place < values.length; place++) {
-      const x = place % width;
-      let [best, from] = [Infinity, 0];
-      for (let away = 0; away < width && away * away < best; away++) {
-        for (const other of [x - away, x + away]) {
-          const there = place - x + other;
-          if (other < 0 || other >= width || away * away + vertical[there] ** 2 >= best) continue;
-          [best, from] = [away * away + vertical[there] ** 2, inColumn[there]];
-        }
-      }
-      [squares[place], nearest[place]] = [best, from];
-    }
-    return { squares, nearest };
-  }
-
-  // Adds all that is up to `reach` pixels away, also diagonally.
-  function dilate(mask, reach = 1) {
-    let grown = mask;
-    for (let axis = 0; axis < 2; axis++) {
-      const { height, width, values } = grown;
-      const wider = makeMask(height, width);
-      values.forEach((value, place) => {
-        if (!value) return;
-        const x = place % width;
-        wider.values.fill(1, place - Math.min(reach, x), place + Math.min(reach, width - 1 - x) + 1);
-      });
-      grown = transpose(wider);
-    }
-    return grown;
-  }
-
   return {
-    make, makeMask, map, where, transpose, crop, largest, median, round, borders, blur, meanOfNine, opening, blockMeans,
-    filters, weigh, resize, label, boxes, boxAround, distances, dilate,
+    make,
+    makeMask,
+    map,
+    where,
+    transpose,
+    crop,
+    largest,
+    median,
+    round,
+    borders,
+    blur,
+    meanOfNine,
+    opening,
+    blockMeans,
+    filters,
+    weigh,
+    resize,
   };
 })();

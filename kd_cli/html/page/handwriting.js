@@ -28,7 +28,7 @@ const handwriting = (() => {
 
   function cropToInk(values) {
     const level = Math.fround(INK_LEVEL * grids.largest(values));
-    const { top, left, height, width } = grids.boxAround(grids.where(values, (value) => value > level));
+    const { top, left, height, width } = masks.boxAround(grids.where(values, (value) => value > level));
     return grids.crop(values, top, left, height, width);
   }
 
@@ -47,18 +47,24 @@ const handwriting = (() => {
     const values = grids.crop(given, -room, -room, given.height + 2 * room, given.width + 2 * room);
     const half = Math.fround(0.5 * grids.largest(values));
     const inside = grids.where(values, (value) => value > half);
-    const depth = grids.distances(inside).squares.map(Math.sqrt);
-    const outside = grids.distances(grids.where(inside, (value) => !value)).squares.map(Math.sqrt);
+    const depth = masks.distances(inside).squares.map(Math.sqrt);
+    const outside = masks.distances(grids.where(inside, (value) => !value)).squares.map(Math.sqrt);
     const depths = depth.filter((_, place) => inside.values[place]);
     const width = (4 * (depths.reduce((sum, value) => sum + value, 0) / depths.length - 0.5)) / unit;
     const target = clamp(width, ...STROKES);
     if (target === width) return values;
     const outline = depth.map((value, place) => (inside.values[place] ? value - 0.5 : 0.5 - outside[place]) / unit);
-    return grids.make(values.height, values.width, Float32Array.from(outline, (value) => clamp(value + (target - width) / 2 + 0.5, 0, 1)));
+    return grids.make(
+      values.height,
+      values.width,
+      Float32Array.from(outline, (value) => clamp(value + (target - width) / 2 + 0.5, 0, 1)),
+    );
   }
 
   const rowSums = ({ height, width, values }) =>
-    Array.from({ length: height }, (_, y) => values.subarray(y * width, (y + 1) * width).reduce((sum, value) => sum + value, 0));
+    Array.from({ length: height }, (_, y) =>
+      values.subarray(y * width, (y + 1) * width).reduce((sum, value) => sum + value, 0),
+    );
 
   // Where to start along one axis, so that the centre of mass comes to the middle pixel and nothing is cut off.
   function corner(mass) {

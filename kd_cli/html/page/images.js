@@ -7,7 +7,11 @@ const images = (() => {
   const PRECISION = 2 ** 22; // of the whole numbers by which Pillow weighs bytes
 
   const takeChannel = ({ width, height, data }, channel) =>
-    grids.make(height, width, Float32Array.from({ length: width * height }, (_, place) => data[4 * place + channel]));
+    grids.make(
+      height,
+      width,
+      Float32Array.from({ length: width * height }, (_, place) => data[4 * place + channel]),
+    );
 
   // A page of ink on paper: grids of red, green and blue, from 0 to 1, at most 640 pixels long.
   function toPage(pixels) {

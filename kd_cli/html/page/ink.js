@@ -42,8 +42,12 @@ const ink = (() => {
   // The connected pieces of what stands out; label 0 is paper. Pieces with soft edges, as shadows have, have little mass.
   function findPieces(contrast, level) {
     const limit = Math.fround(level);
-    const { labels, count } = grids.label(grids.where(contrast, (value) => value > limit));
-    const sharp = grids.map((a, b) => a - b, contrast, wideBlur(contrast, SOFT_EDGE * Math.min(contrast.height, contrast.width)));
+    const { labels, count } = masks.label(grids.where(contrast, (value) => value > limit));
+    const sharp = grids.map(
+      (a, b) => a - b,
+      contrast,
+      wideBlur(contrast, SOFT_EDGE * Math.min(contrast.height, contrast.width)),
+    );
     const mass = new Float64Array(count + 1);
     const size = new Float64Array(count + 1);
     labels.values.forEach((label, place) => {
@@ -51,7 +55,7 @@ const ink = (() => {
       size[label]++;
     });
     mass[0] = 0;
-    return { contrast, labels, mass, size, boxes: grids.boxes(labels, count) };
+    return { contrast, labels, mass, size, boxes: masks.boxes(labels, count) };
   }
 
   // Of the labels, the one for which a value is largest.
@@ -73,12 +77,16 @@ const ink = (() => {
     const heaviest = most(mass);
     const home = boxes[heaviest];
     const reach = 0.3 * longer(home);
-    return [...boxes.keys()].slice(1).filter(
-      (label) =>
-        mass[label] >= 0.04 * mass[heaviest] &&
-        boxes[label].top < home.bottom + reach && boxes[label].bottom > home.top - reach &&
-        boxes[label].left < home.right + reach && boxes[label].right > home.left - reach,
-    );
+    return [...boxes.keys()]
+      .slice(1)
+      .filter(
+        (label) =>
+          mass[label] >= 0.04 * mass[heaviest] &&
+          boxes[label].top < home.bottom + reach &&
+          boxes[label].bottom > home.top - reach &&
+          boxes[label].left < home.right + reach &&
+          boxes[label].right > home.left - reach,
+      );
   }
 
   // The pieces of each digit; where there is a single digit, one list at most, and it need not be complete.
@@ -106,7 +114,11 @@ const ink = (() => {
       if (loose.has(part) && !isDash(boxes[part], boxes[digit])) {
         digits.get(digit).push(part);
         loose.delete(part);
-      } else if (digits.has(part) && digits.get(part) !== digits.get(digit) && belongTogether(boxes[part], boxes[digit])) {
+      } else if (
+        digits.has(part) &&
+        digits.get(part) !== digits.get(digit) &&
+        belongTogether(boxes[part], boxes[digit])
+      ) {
         const together = [...digits.get(digit), ...digits.get(part)];
         together.filter((label) => digits.has(label)).forEach((label) => digits.set(label, together));
       }
@@ -126,7 +138,7 @@ const ink = (() => {
 
   // Pieces that have no other one between them, and the pixels that are; the narrowest gap first.
   function findGaps(labels) {
-    const { squares, nearest } = grids.distances(grids.where(labels, (label) => !label));
+    const { squares, nearest } = masks.distances(grids.where(labels, (label) => !label));
     const owner = nearest.map((place) => labels.values[place]);
     const narrowest = new Map();
     const { height, width } = labels;
@@ -143,7 +155,7 @@ const ink = (() => {
 
   // A character's own grey levels, as a share of the full ink around them, within a little more than its outline.
   function cutOut(wholeContrast, whole) {
-    const box = grids.boxAround(whole);
+    const box = masks.boxAround(whole);
     const side = longer(box);
     const margin = Math.max(2, grids.round(0.15 * side));
     const [top, left] = [Math.max(0, box.top - margin), Math.max(0, box.left - margin)];
@@ -153,9 +165,12 @@ const ink = (() => {
     const weight = grids.map((value, inside) => (inside ? Math.max(0, value) : 0), contrast, character);
     const reach = Math.max(1, 0.15 * side);
     const least = Math.fround(1e-6);
-    const squares = wideBlur(grids.map((value) => value * value, weight), reach);
+    const squares = wideBlur(
+      grids.map((value) => value * value, weight),
+      reach,
+    );
     const full = grids.map((a, b) => a / Math.max(b, least), squares, wideBlur(weight, reach));
-    const near = grids.dilate(character, Math.max(1, grids.round(0.04 * side)));
+    const near = masks.dilate(character, Math.max(1, grids.round(0.04 * side)));
     const share = grids.map((value, all) => value / Math.max(all, least), contrast, full);
     return grids.map((value, inside) => (inside ? Math.min(Math.max(value, 0), 1) : 0), share, near);
   }

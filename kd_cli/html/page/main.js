@@ -114,5 +114,7 @@
     find(".columns").classList.add("without-board");
   }
   // The runtime is the last of the scripts.
-  addEventListener("DOMContentLoaded", () => network.open().catch((error) => predictions.say(`The networks cannot run in this browser: ${error.message}`)));
+  addEventListener("DOMContentLoaded", () =>
+    network.open().catch((error) => predictions.say(`The networks cannot run in this browser: ${error.message}`)),
+  );
 })();

@@ -51,12 +51,25 @@ const paper = (() => {
   // The coefficients of the quadratic that is nearest to each channel: the normal equations, by elimination.
   function fit(basis, weights, small) {
     const rows = basis[0].map((_, i) => [
-      ...basis[0].map((_, j) => dot(weights, basis.map((each) => each[i] * each[j]))),
-      ...small.map(({ values }) => dot(weights, basis.map((each, place) => each[i] * values[place]))),
+      ...basis[0].map((_, j) =>
+        dot(
+          weights,
+          basis.map((each) => each[i] * each[j]),
+        ),
+      ),
+      ...small.map(({ values }) =>
+        dot(
+          weights,
+          basis.map((each, place) => each[i] * values[place]),
+        ),
+      ),
     ]);
     const size = rows.length;
     for (let pivot = 0; pivot < size; pivot++) {
-      const best = rows.reduce((a, row, i) => (i > a && Math.abs(row[pivot]) > Math.abs(rows[a][pivot]) ? i : a), pivot);
+      const best = rows.reduce(
+        (a, row, i) => (i > a && Math.abs(row[pivot]) > Math.abs(rows[a][pivot]) ? i : a),
+        pivot,
+      );
       [rows[pivot], rows[best]] = [rows[best], rows[pivot]];
       for (let i = 0; i < size; i++) {
         if (i === pivot) continue;
@@ -83,7 +96,10 @@ const paper = (() => {
     const strongest = [...distance.keys()].filter((i) => distance[i] >= half);
     const ink = smoothed.map(({ values }) => strongest.map((i) => values[i]));
     const direction = principal(ink.map((a) => ink.map((b) => dot(a, b))));
-    const sum = dot(direction, ink.map((channel) => channel.reduce((a, b) => a + b, 0)));
+    const sum = dot(
+      direction,
+      ink.map((channel) => channel.reduce((a, b) => a + b, 0)),
+    );
     const [r, g, b] = direction.map((value) => (sum > 0 ? value : -value));
     return grids.map((red, green, blue) => red * r + green * g + blue * b, ...difference);
   }
@@ -94,7 +110,14 @@ const paper = (() => {
     for (let i = 0; i < 12; i++) {
       const trace = channels.reduce((sum, c) => sum + power[c][c], 0) || 1;
       const scaled = power.map((row) => row.map((value) => value / trace));
-      power = scaled.map((row) => channels.map((c) => dot(row, scaled.map((other) => other[c]))));
+      power = scaled.map((row) =>
+        channels.map((c) =>
+          dot(
+            row,
+            scaled.map((other) => other[c]),
+          ),
+        ),
+      );
     }
     const longest = power.reduce((a, b) => (dot(b, b) > dot(a, a) ? b : a));
     return longest.map((value) => value / (Math.hypot(...longest) || 1));

@@ -80,7 +80,9 @@ const predictions = (() => {
     const told = found.some(({ isUnlike }) => isUnlike !== null);
     const differ = new Set(found.map(({ best }) => best)).size > 1;
     const isOdd = PAGE.areDigits && signs.looksLikeNoDigit(bytes);
-    find("verdict").replaceChildren(...verdict(found, told && (found.some(({ isUnlike }) => isUnlike) || differ || isOdd)));
+    find("verdict").replaceChildren(
+      ...verdict(found, told && (found.some(({ isUnlike }) => isUnlike) || differ || isOdd)),
+    );
     find("verdict").classList.toggle("kd-differ", differ);
     find("note").textContent = note;
     find("note").hidden = !note;
