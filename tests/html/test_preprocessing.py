@@ -64,15 +64,14 @@ def test_the_recorded_digits() -> None:
 
 
 def test_any_strokes() -> None:
-    images = [draw_anything(seed) for seed in range(60)]
+    images = [draw_anything(seed) for seed in range(40)]
     counts = require_same([image for image in images if not is_taken_for_a_sheet(image)])
-    assert len(counts) >= 55
+    assert len(counts) >= 38
     assert 0 < sum(count > 1 for count in counts) < len(counts)
 
 
-@pytest.mark.parametrize("width", [3, 8, 40])
-def test_strokes_that_are_thinner_or_thicker_than_those_of_mnist(width: int) -> None:
-    require_same([draw(strokes, width) for _, strokes in DRAWN])
+def test_strokes_that_are_thinner_or_thicker_than_those_of_mnist() -> None:
+    require_same([draw(strokes, width) for width in (3, 8, 40) for _, strokes in DRAWN[::3]])
 
 
 @pytest.mark.parametrize("side", [28, 60, 900, 1300])
@@ -87,11 +86,11 @@ def test_a_drawing_that_is_not_square() -> None:
 
 
 def test_white_ink_on_black() -> None:
-    require_same([255 - draw(strokes) for _, strokes in DRAWN])
+    require_same([255 - draw(strokes) for _, strokes in DRAWN[:4]])
 
 
 def test_a_symmetric_drawing_lies_where_it_does_in_python() -> None:
-    require_same([draw([[(140, 40), (140, 40 + length)]]) for length in range(100, 200, 10)])
+    require_same([draw([[(140, 40), (140, 40 + length)]]) for length in range(100, 200, 20)])
 
 
 def test_the_digit_with_most_ink_is_read_of_several() -> None:
@@ -139,7 +138,7 @@ def as_rgb(image: NDArray[np.uint8]) -> Image8:
 
 
 def test_signs_of_no_digit() -> None:
-    read = [read_in_python(draw_anything(seed)) for seed in range(1, 60)]
+    read = [read_in_python(draw_anything(seed)) for seed in range(1, 40)]
     images = [each.image for each in read if each] + [np.zeros((28, 28), np.uint8), np.full((28, 28), 255, np.uint8)]
     expected = [looks_like_no_digit(image) for image in images]
     assert set(expected) == {True, False}
