@@ -10,6 +10,7 @@ from kd_cli.commands.inputs import inputs_of
 from kd_cli.commands.network_files import require_same_images
 from kd_cli.commands.results import PageResult
 from kd_cli.config import ConfigError, DataConfig, ExportConfig, ExportFormat, HtmlConfig, KdError, Role, RunConfig
+from kd_cli.data.dataset import Dataset
 from kd_cli.html.folder import NETWORKS, Shown, require_folder, require_images, write_folder
 from kd_cli.networks.checkpoint import Checkpoint
 from kd_cli.networks.onnx_file import OnnxNetwork
@@ -44,8 +45,8 @@ def export_page(
     _require_page(page, config)
     opened = [open_network(path, config, data, run)]
     if page.with_teacher:
-        own = data if data.dataset != "auto" else replace(data, dataset=opened[0][0].metadata.data.name)
-        opened.insert(0, open_network(None, replace(config, role=Role.teacher), own, run))
+        named = _name_data(path, opened[0][1], data)
+        opened.insert(0, open_network(None, replace(config, role=Role.teacher), named, run))
     _require_one_kind([checkpoint for checkpoint, _ in opened])
     require_folder(folder, inputs_of([checkpoint.path for checkpoint, _ in opened], opened[0][1]), force)
     with TemporaryDirectory() as drafts:
@@ -67,6 +68,19 @@ def _require_page(page: HtmlConfig, config: ExportConfig) -> None:
         raise ConfigError(f"--format {config.format.value}: pages run ONNX; leave it out, or leave out --html")
     if page.with_teacher and config.role is Role.teacher:
         raise ConfigError("--with-teacher: leave out --role teacher, so that there is a student beside it")
+
+
+def _name_data(path: Path | None, dataset: Dataset | None, data: DataConfig) -> DataConfig:
+    """The data set whose teacher is shown beside a checkpoint: the one that this was checked on.
+
+    Raises:
+        KdError: it could not be had.
+    """
+    if path is None or data.dataset != "auto":
+        return data
+    if dataset is None:
+        raise KdError(f"--with-teacher: say with --dataset where the data of {path} is, or leave the option out")
+    return replace(data, dataset=dataset.info.name)
 
 
 def _require_one_kind(networks: Sequence[Checkpoint]) -> None:

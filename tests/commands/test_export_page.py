@@ -1,5 +1,6 @@
 """`kd export --html`: a page appears when all its networks compute what their originals do."""
 
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -48,6 +49,24 @@ def test_each_network_is_checked_and_the_teacher_comes_first(
         assert network.accuracy == network.original_accuracy
         assert network.max_logit_difference < 1e-4
         assert Path(network.file).parent == folder
+
+
+@pytest.mark.usefixtures("trained_teacher")
+def test_the_teacher_is_that_of_the_checkpoints_own_data(
+    checkpoint: Path, data: DataConfig, run: RunConfig, tmp_path: Path
+) -> None:
+    auto = replace(data, dataset="auto")
+    result = export_page(checkpoint, HtmlConfig(tmp_path / "page", with_teacher=True), data=auto, run=run)
+    assert [each.dataset for each in result.networks] == ["digits", "digits"]
+
+
+def test_a_teacher_of_data_that_cannot_be_had_is_refused(
+    checkpoint: Path, data: DataConfig, run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kd_cli.commands.export.open_dataset", Mock(side_effect=KdError("gone")))
+    auto = replace(data, dataset="auto")
+    with pytest.raises(KdError, match=r"--with-teacher: say with --dataset where the data of .*mine"):
+        export_page(checkpoint, HtmlConfig(tmp_path / "page", with_teacher=True), data=auto, run=run)
 
 
 def test_no_page_appears_where_a_network_differs(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd_cli.report.export import print_export
+from kd_cli.commands.results import PageResult
+from kd_cli.report.export import print_export, print_page
 from tests.report.conftest import Printed
 from tests.report.results import export_result
 
@@ -45,3 +46,14 @@ def test_how_to_use_it_is_said_of_what_kd_can_use(printed: Printed, format: str,
 def test_a_long_path_is_neither_cut_nor_folded(printed: Printed) -> None:
     path = "/".join(["folder"] * 40) + "/student.onnx"
     assert f"Exported: {path}\n" in printed(print_export, export_result(file=path))
+
+
+def test_a_page_says_what_its_networks_are_and_how_to_look_at_it(printed: Printed) -> None:
+    network = export_result(file="page/networks.js")
+    lines = lines_of(printed(print_page, PageResult("some-data", "cpu", "cpu", "page", 5_930_000, (network, network))))
+    assert lines.count("Student mlp-128 on some-data, exported: 1,000 test images") == 2
+    assert lines[-2:] == [
+        "Page: page/index.html, 5,930,000 bytes with all that it needs.",
+        "Open it in a browser, or put the folder on any web server.",
+    ]
+    assert not any(line.startswith(("Exported:", "Use it:")) for line in lines)
