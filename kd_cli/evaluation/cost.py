@@ -1,8 +1,7 @@
 """Cost of a network: parameters, multiply-accumulates, latency, throughput."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,49 +9,30 @@ from torch import nn
 
 from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH
 from kd_cli.data.dataset import Split, to_pixels
-from kd_cli.evaluation.measures import Cost, Percentiles, Quartiles
+from kd_cli.evaluation import timing
+from kd_cli.evaluation.measures import Cost, Quartiles
 from kd_cli.networks.classifier import compute_logits, count_macs, count_parameters
-
-if TYPE_CHECKING:
-    from torch.utils.benchmark import Timer
-
-LATENCY_SAMPLES = 300
-MEASURED_SECONDS = 0.5
 
 
 @torch.inference_mode()
 def measure_costs(networks: Sequence[nn.Module], test: Split) -> list[Cost]:
-    """Measure networks side by side.
-
-    The networks take turns, image by image, so that a machine that slows down meanwhile slows all of them.
-    """
+    """Measure networks side by side: latencies in turns, see `timing`."""
     one = to_pixels(test.images[:1])
     many = to_pixels(test.images[:THROUGHPUT_BATCH])
-    single = [_timer(partial(network, one), LATENCY_THREADS) for network in networks]
-    for timer in single:
-        timer.timeit(LATENCY_SAMPLES // 10)  # warm up
-    samples = np.array([[timer.timeit(1).median for timer in single] for _ in range(LATENCY_SAMPLES)]) * 1e3
+    with timing.torch_threads(LATENCY_THREADS):
+        latencies = timing.measure_latencies([partial(network, one) for network in networks])
     costs = []
-    for network, latencies in zip(networks, samples.T, strict=True):
-        batch = _timer(partial(network, many)).blocked_autorange(min_run_time=MEASURED_SECONDS)
-        whole = _timer(partial(compute_logits, network, test.images))
-        p25, p50, p75, p95 = map(float, np.percentile(latencies, [25, 50, 75, 95]))
-        slow, median, fast = (len(many) / seconds for seconds in np.percentile(batch.times, [75, 50, 25]))
+    for network, latency in zip(networks, latencies, strict=True):
+        seconds = timing.repeat(partial(network, many))
+        slow, median, fast = (len(many) / each for each in np.percentile(seconds, [75, 50, 25]))
         costs.append(
             Cost(
                 parameters=count_parameters(network),
                 macs=count_macs(network, one),
-                latency_ms=Percentiles(p25, p50, p75, p95),
+                latency_ms=latency,
                 throughput_per_s=float(median),
                 throughput_quartiles_per_s=Quartiles(float(slow), float(fast)),
-                test_set_seconds=whole.blocked_autorange(min_run_time=MEASURED_SECONDS).median,
+                test_set_seconds=float(np.median(timing.repeat(partial(compute_logits, network, test.images)))),
             )
         )
     return costs
-
-
-def _timer(call: Callable[[], object], threads: int | None = None) -> "Timer":
-    """A timer of calls, with all the threads that the program uses unless told otherwise (torch's default is one)."""
-    from torch.utils.benchmark import Timer
-
-    return Timer("call()", globals={"call": call}, num_threads=threads or torch.get_num_threads())

@@ -64,12 +64,13 @@ class Quartiles:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Milliseconds that a quarter, half, three quarters, and 95 % of the calls stay below."""
+    """Milliseconds that a quarter, half, three quarters, 95 % and 99 % of the calls stay below."""
 
     p25: float
     p50: float
     p75: float
     p95: float
+    p99: float
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,11 @@ from torch import Tensor, nn
 
 from kd_cli.config import LATENCY_THREADS
 from kd_cli.data.dataset import Dataset, Split
-from kd_cli.evaluation import cost
 from kd_cli.evaluation.cost import measure_costs
 from kd_cli.networks.classifier import build_classifier, count_macs, count_parameters
 from kd_cli.networks.spec import parse_spec
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How precise the figures are is not what is tested."""
-    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 20)
-    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture
