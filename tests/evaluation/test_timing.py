@@ -1,5 +1,7 @@
 """Timing, with a clock that only the calls move: what they are said to take is what they took."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -50,7 +52,7 @@ def test_each_call_has_its_own_latency_in_the_order_given(clock: Clock) -> None:
 def test_calls_take_turns_of_many_repeats(clock: Clock) -> None:
     log: list[str] = []
     timing.measure_latencies([Call(clock, 1.0, name="a", log=log), Call(clock, 1.0, name="b", log=log)])
-    changes = sum(one != other for one, other in zip(log[:-1], log[1:], strict=True))
+    changes = sum(one != other for one, other in pairwise(log))
     assert changes == 2 * timing.ROUNDS + 1  # the first two turns find out how often each is repeated
     assert log.count("a") == log.count("b") > timing.ROUNDS * timing.ROUND_CALLS
 
