@@ -19,6 +19,7 @@ from kd_cli.config import KdError, Precision
 from kd_cli.networks.classifier import Classifier, count_parameters
 from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.onnx_file import INPUT, METADATA_KEY, OUTPUT, PROVIDER, Description
+from kd_cli.networks.onnx_graph import fold_normalisation
 from kd_cli.networks.zoo import one_line
 from kd_cli.version import __version__
 
@@ -69,6 +70,7 @@ def export_onnx(classifier: Classifier, metadata: Metadata, path: Path, half: bo
             program, (), dynamo=True, external_data=False, input_names=[INPUT], output_names=[OUTPUT], verbose=False
         )
     assert exported is not None  # it is None only without dynamo
+    fold_normalisation(exported.model_proto)
     precision = Precision.float16 if half else Precision.float32
     save_model(exported.model_proto, describe(classifier, metadata, precision), path)
 
