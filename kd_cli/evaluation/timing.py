@@ -38,7 +38,7 @@ def measure_latencies(calls: Sequence[Callable[[], object]]) -> list[Percentiles
     for _ in range(ROUNDS):
         for call, count, own in zip(calls, counts, samples, strict=True):
             repeat(call, SETTLE_SECONDS)
-            own += _time(call, count)
+            own += timed(call, count)
     return [Percentiles(*map(float, np.percentile(own, PERCENTILES) * 1e3)) for own in samples]
 
 
@@ -46,10 +46,20 @@ def repeat(call: Callable[[], object], seconds: float | None = None) -> list[flo
     """Seconds that each of a call's repeats takes; they go on for ``seconds`` in all, `MEASURED_SECONDS` by default."""
     call()  # the first one prepares what the others find ready
     end = perf_counter() + (MEASURED_SECONDS if seconds is None else seconds)
-    times = _time(call, 1)
+    times = timed(call, 1)
     while perf_counter() < end:
-        times += _time(call, 1)
+        times += timed(call, 1)
     return times
+
+
+def timed(call: Callable[[], object], count: int) -> list[float]:
+    """Seconds that each of so many calls takes."""
+    clock, seconds = _choose_clock(), []
+    for _ in range(count):
+        start = clock()
+        call()
+        seconds.append(clock() - start)
+    return seconds
 
 
 @contextmanager
@@ -67,16 +77,6 @@ def _count_repeats(call: Callable[[], object]) -> int:
     """Repeats of a call in a turn."""
     seconds = min(repeat(call, SETTLE_SECONDS))
     return max(1, min(ROUND_CALLS, int(LATENCY_SECONDS / ROUNDS / seconds)))
-
-
-def _time(call: Callable[[], object], count: int) -> list[float]:
-    """Seconds that each of so many calls takes."""
-    clock, seconds = _choose_clock(), []
-    for _ in range(count):
-        start = clock()
-        call()
-        seconds.append(clock() - start)
-    return seconds
 
 
 def _choose_clock() -> Callable[[], float]:

@@ -81,13 +81,17 @@ class OnnxNetwork:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
         self._order: list[int] | None = None
-        self._session = _open_session(path, threads)
+        session = self._start(threads)
+        self.description = _read_description(path, session)
+        _require_interface(path, session, self.description.metadata)
+
+    def _start(self, threads: int | None) -> "onnxruntime.InferenceSession":
+        session = _open_session(self.path, threads)
         # `InferenceSession.run` calls this after a look at what `_require_interface` has found in order. That look, and
         # options made anew for each run, would take a fifth of a small network's time.
-        self._run = getattr(self._session, "_sess", self._session).run
+        self._run = getattr(session, "_sess", session).run
         self._options = _prepare_run()
-        self.description = _read_description(path, self._session)
-        _require_interface(path, self._session, self.description.metadata)
+        return session
 
     @property
     def metadata(self) -> Metadata:
@@ -103,6 +107,11 @@ class OnnxNetwork:
     def parameters(self) -> int:
         """How many trainable values the network has."""
         return self.description.parameters
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self.description.macs
 
     @property
     def shipped(self) -> bool:
@@ -129,6 +138,12 @@ class OnnxNetwork:
         if logits.shape != (len(images), len(self.metadata.data.classes)):
             raise KdError(f"{self.path} gives {logits.shape} for {len(images)} images: export it again with kd export")
         return logits
+
+    def with_threads(self, threads: int) -> "OnnxNetwork":
+        """The same network, computed by so many threads."""
+        other = copy.copy(self)
+        other._start(threads)
+        return other
 
     def with_classes(self, classes: tuple[str, ...]) -> "OnnxNetwork":
         """The same network for data that count the same classes in another order."""
