@@ -74,10 +74,28 @@ def export(
     require_output(output, _is_ours, inputs_of([checkpoint.path], dataset), force)
     with TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft.{config.format.value}"
-        _write(checkpoint, config, draft, dataset)
-        result = _check(checkpoint, dataset, config, draft, output)
+        result = write_draft(checkpoint, dataset, config, draft, output)
         write_atomically(output, draft.read_bytes())
     return result
+
+
+def write_draft(
+    checkpoint: Checkpoint, dataset: Dataset | None, config: ExportConfig, draft: Path, output: Path
+) -> ExportResult:
+    """Write a network to ``draft``, and check what it computes before it may become ``output``.
+
+    Args:
+        checkpoint: the network, on the CPU.
+        dataset: the data that it fits; with training images for 8 bits. None is random pixels.
+        config: what to write, and how far it may differ.
+        draft: a new file, which remains.
+        output: what the result, and errors, call the file.
+
+    Raises:
+        KdError: it cannot be exported, or what was exported differs.
+    """
+    _write(checkpoint, config, draft, dataset)
+    return _check(checkpoint, dataset, config, draft, output)
 
 
 def _open(

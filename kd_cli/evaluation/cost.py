@@ -19,10 +19,9 @@ TRIAL_SECONDS = 0.05
 """At least as long is a size of batches tried."""
 
 LARGEST_BATCH = 1024
-LONGEST_BATCH_SECONDS = 1.0
 
-WORSE = 0.8
-"""Share of the best throughput so far below which larger batches are not tried."""
+LONGEST_SECONDS = 1.0
+"""A batch that may take longer is not tried."""
 
 
 @torch.inference_mode()
@@ -68,18 +67,17 @@ def _measure_latencies(networks: Sequence[Runnable], images: Tensor) -> list[Per
 def _measure_throughput(network: Runnable, images: Tensor) -> tuple[int, float]:
     """The size of batches with which a network takes most images per second, and how many those are.
 
-    Powers of two are tried as long as larger ones may be better; the best one is measured once more.
+    Powers of two are tried; the best one is measured once more, as the best of several is partly luck.
     """
 
     def measure(size: int, seconds: float | None = None) -> float:
         return size / float(np.median(repeat(partial(network.forward, network.as_input(images[:size])), seconds)))
 
     rates: dict[int, float] = {}
-    size = 1
-    while size <= min(len(images), LARGEST_BATCH):
+    size, seconds = 1, 0.0
+    while size <= min(len(images), LARGEST_BATCH) and 2 * seconds < LONGEST_SECONDS:
         rates[size] = measure(size, TRIAL_SECONDS)
-        if rates[size] < WORSE * max(rates.values()) or 2 * size / rates[size] > LONGEST_BATCH_SECONDS:
-            break
+        seconds = size / rates[size]
         size *= 2
     best = max(rates, key=rates.__getitem__)
     return best, measure(best)
