@@ -10,7 +10,7 @@ from kd_cli.commands.results import BenchmarkResult, RuntimeResult
 from kd_cli.config import Runtime
 from kd_cli.evaluation.measures import Speed
 from kd_cli.report.plots import line_style, new_figure
-from kd_cli.report.tables import counted, name_of, new_table, number_roles, print_line, print_table
+from kd_cli.report.tables import counted, new_table, number_roles, print_line, print_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,18 +72,18 @@ def runtimes_in_words(rows: Sequence[RuntimeResult]) -> list[str]:
 
 
 def draw_runtimes(result: BenchmarkResult) -> "Figure":
-    """Accuracy against latency, from p50 to p99, side by side for each number of threads; latency starts at zero."""
+    """Accuracy against latency, from p50 to p95, side by side for each number of threads; latency starts at zero."""
     counts = [speed.threads for speed in result.runtimes[0].speeds]
     figure = new_figure(1 + 4.5 * len(counts), 4.5, f"Runtimes on {result.dataset}\n{result.device_name}")
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for number, (axes, count) in enumerate(zip(panels, counts, strict=True)):
-        for place, row in enumerate(result.runtimes):
+        for place, (name, row) in enumerate(zip(name_networks(result.runtimes), result.runtimes, strict=True)):
             latency = row.speeds[number].latency_ms
             style = line_style(place) | {"linestyle": "none", "markersize": 7}
-            error = [[0], [latency.p99 - latency.p50]]
-            label = f"{name_of(row)}, {row.runtime}: {row.size_bytes / 1000:,.0f} kB"
+            error = [[0], [latency.p95 - latency.p50]]
+            label = f"{name}, {row.runtime}: {row.size_bytes / 1000:,.0f} kB"
             axes.errorbar([latency.p50], [100 * row.accuracy], xerr=error, capsize=6, label=label, **style)
-        axes.set_xlabel(f"Latency of one image, {counted(count, 'thread')} (ms):\np50, with a bar to p99")
+        axes.set_xlabel(f"Latency of one image, {counted(count, 'thread')} (ms):\np50, with a bar to p95")
         axes.margins(0.15)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Timing, with a clock that only the calls move: what they are said to take is what they took."""
+"""Timing: what calls are said to take is what they took."""
 
 from itertools import pairwise
 
@@ -6,37 +6,7 @@ import pytest
 import torch
 
 from kd_cli.evaluation import timing
-
-
-class Clock:
-    """A clock that stands still until something takes time."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def read(self) -> float:
-        return self.now
-
-
-class Call:
-    """Takes so many milliseconds, the next one at each turn; notes its name in a log."""
-
-    def __init__(self, clock: Clock, *milliseconds: float, name: str = "", log: list[str] | None = None) -> None:
-        self.clock, self.milliseconds, self.name, self.log = clock, milliseconds, name, log
-        self.count = 0
-
-    def __call__(self) -> None:
-        self.clock.now += self.milliseconds[self.count % len(self.milliseconds)] / 1e3
-        self.count += 1
-        if self.log is not None:
-            self.log.append(self.name)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(timing, "perf_counter", clock.read)
-    return clock
+from tests.evaluation.clock import Call, Clock
 
 
 def test_percentiles_are_those_of_the_calls_in_milliseconds(clock: Clock) -> None:
