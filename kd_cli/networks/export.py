@@ -70,9 +70,9 @@ def export_onnx(classifier: Classifier, metadata: Metadata, path: Path, half: bo
             program, (), dynamo=True, external_data=False, input_names=[INPUT], output_names=[OUTPUT], verbose=False
         )
     assert exported is not None  # it is None only without dynamo
-    fold_normalisation(exported.model_proto)
-    precision = Precision.float16 if half else Precision.float32
-    save_model(exported.model_proto, describe(classifier, metadata, precision), path)
+    model = exported.model_proto  # made anew each time
+    fold_normalisation(model)
+    save_model(model, describe(classifier, metadata, Precision.float16 if half else Precision.float32), path)
 
 
 def save_model(model: "onnx.ModelProto", description: Description, path: Path) -> None:
