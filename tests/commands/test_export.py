@@ -99,7 +99,7 @@ def test_what_is_written_is_measured_beside_its_original(
     assert (result.original.checkpoint, result.original_size_bytes) == (str(original), original.stat().st_size)
     assert result.accuracy == pytest.approx(model.accuracy, abs=0.01)
     assert 0 <= result.max_logit_difference <= difference
-    assert result.agreement >= 0.99
+    assert result.agreement >= 0.98
 
 
 def test_an_exported_file_is_evaluated_as_its_original_is(original: Path, exported: Path, data: DataConfig) -> None:
