@@ -87,7 +87,7 @@ def test_a_module_teaches_a_module(teacher: Any, pairs: Pairs) -> None:
 def test_modules_are_measured_in_runtimes(teacher: Any, pairs: Pairs, runtimes: Any) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX needs the extra 'export'")
     measured = kd_cli.benchmark(Net(4), teacher=teacher.classifier, data=pairs, runtimes=runtimes, device="cpu")
-    assert [model.accuracy for model in measured.models][0] == teacher.accuracy
+    assert measured.models[0].accuracy == teacher.accuracy
     assert [(row.role, row.runtime) for row in measured.runtimes] == [
         *(("teacher", "torch"), ("teacher", "onnx")),
         *(("student", "torch"), ("student", "onnx")),

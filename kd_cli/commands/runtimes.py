@@ -25,6 +25,8 @@ from kd_cli.networks.runtimes import Runnable, make_compiled, make_runnable, man
 LOADS = 5
 """Times that a network is loaded. A compiler does its work once."""
 
+COMPILER_ADVICE = "leave torch-compile out, or install what it needs, such as a C++ compiler"
+
 EXPORTS = {
     Runtime.onnx.value: ExportConfig(),
     Runtime.onnx_int8.value: ExportConfig(int8=True, max_drop=1.0),  # what it costs is there to be seen
@@ -89,7 +91,7 @@ def _prepare(
     def load() -> Runnable:
         return _open(load_network(network.path, CPU, run, dataset.info), compiled, torch.get_num_threads())
 
-    with quiet(), explained("torch.compile fails") if compiled else nullcontext():
+    with quiet(), explained("torch.compile fails", COMPILER_ADVICE) if compiled else nullcontext():
         seconds = measure_load(load, images, 1 if compiled else LOADS)
         logits = open_network(torch.get_num_threads()).compute_logits(images)
     result = RuntimeResult(

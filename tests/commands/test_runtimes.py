@@ -126,8 +126,9 @@ def test_a_compiler_that_fails_is_one_line_and_the_others_are_measured(
     code, out, err = kd("benchmark", *where, "--runtimes", "torch,torch-compile", "--json")
     assert code == 1
     (line,) = err.splitlines()
-    assert line.startswith("kd: teacher mlp-16 in torch-compile: torch.compile fails: ")
+    assert line.startswith("kd: teacher mlp-16 in torch-compile: torch.compile fails (")
     assert "No working C++ compiler" in line
+    assert line.endswith(": leave torch-compile out, or install what it needs, such as a C++ compiler")
     result = json.loads(out)
     assert [row["runtime"] for row in result["runtimes"]] == ["torch"]
     assert [each["run"] for each in result["failed"]] == ["teacher mlp-16 in torch-compile"]
