@@ -89,11 +89,11 @@ def _prepare(
     open_network = partial(_open, network, compiled)
 
     def load() -> Runnable:
-        return _open(load_network(network.path, CPU, run, dataset.info), compiled, torch.get_num_threads())
+        return _open(load_network(network.path, CPU, run, dataset.info), compiled)
 
     with quiet(), explained("torch.compile fails", COMPILER_ADVICE) if compiled else nullcontext():
         seconds = measure_load(load, images, 1 if compiled else LOADS)
-        logits = open_network(torch.get_num_threads()).compute_logits(images)
+        logits = open_network().compute_logits(images)
     result = RuntimeResult(
         **vars(replace(about, precision=network.precision.value)),
         runtime=runtime,
@@ -105,7 +105,7 @@ def _prepare(
     return result, open_network
 
 
-def _open(network: Checkpoint | OnnxNetwork, compiled: bool, threads: int) -> Runnable:
+def _open(network: Checkpoint | OnnxNetwork, compiled: bool, threads: int | None = None) -> Runnable:
     if compiled:
         assert isinstance(network, Checkpoint)  # exported files have other runtimes
         return make_compiled(network)

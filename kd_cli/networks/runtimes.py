@@ -32,11 +32,12 @@ class Runnable:
         return torch.cat([torch.as_tensor(self.forward(self.as_input(chunk))) for chunk in images.split(FORWARD_CHUNK)])
 
 
-def make_runnable(network: Checkpoint | OnnxNetwork, threads: int) -> Runnable:
-    """A network as it is: an exported one with so many threads, a checkpoint's with those that PyTorch has."""
+def make_runnable(network: Checkpoint | OnnxNetwork, threads: int | None = None) -> Runnable:
+    """A network as it is; an exported one with so many threads, a checkpoint's with those that PyTorch has."""
     if isinstance(network, Checkpoint):
         return Runnable(network.classifier, to_pixels)
-    return Runnable(network.with_threads(threads), lambda images: to_pixels(images).cpu().numpy())
+    exported = network if threads is None else network.with_threads(threads)
+    return Runnable(exported, lambda images: to_pixels(images).cpu().numpy())
 
 
 def make_compiled(checkpoint: Checkpoint) -> Runnable:
