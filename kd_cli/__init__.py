@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kd_cli.version import __version__
 
 if TYPE_CHECKING:
+    from kd_cli.api import benchmark as benchmark
     from kd_cli.api import compare as compare
     from kd_cli.api import distill as distill
     from kd_cli.api import evaluate as evaluate
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from kd_cli.api import train_teacher as train_teacher
     from kd_cli.api import tune as tune
 
-__all__ = ["__version__", "compare", "distill", "evaluate", "export", "predict", "train_teacher", "tune"]
+__all__ = ["__version__", "benchmark", "compare", "distill", "evaluate", "export", "predict", "train_teacher", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from kd_cli.commands import benchmark as benchmark_command
 from kd_cli.commands import compare as compare_command
 from kd_cli.commands import evaluate as evaluate_command
 from kd_cli.commands import export as export_command
@@ -23,6 +24,7 @@ from kd_cli.commands.grid import ComparisonConfig
 from kd_cli.commands.job import Job, StudentConfig
 from kd_cli.commands.resolve import resolve_student, resolve_teacher
 from kd_cli.commands.results import (
+    BenchmarkResult,
     ComparisonResult,
     EvaluationResult,
     ExportResult,
@@ -43,6 +45,7 @@ from kd_cli.config import (
     Role,
     RunConfig,
     RunStoppedError,
+    RuntimesConfig,
     TeacherConfig,
     TrainingConfig,
     require_name,
@@ -189,6 +192,32 @@ def evaluate(
     options["dataset"] = _name(data)
     with _in_files(teacher, Role.teacher, options) as first, _in_files(networks, Role.student, options) as others:
         return evaluate_command.evaluate([*first, *others], *_configure(options, DataConfig, RunConfig))
+
+
+def benchmark(
+    *networks: Trained,
+    teacher: Trained | None = None,
+    data: Data = "auto",
+    runtimes: str | Sequence[str] = (),
+    **options: Any,
+) -> BenchmarkResult:
+    """Measure what it takes to run networks; ``options`` are those of ``kd benchmark``.
+
+    Args:
+        networks: checkpoints, exported files and modules.
+        teacher: what they are compared with.
+        data: whose test images are run.
+        runtimes: such as ``torch,onnx``, in which each network is run on the CPU, too. What fails in one of them is in
+            the result's ``failed``.
+        options: of the command.
+
+    Raises:
+        KdError: something is not there, or does not fit together.
+    """
+    options |= {"dataset": _name(data), "runtimes": runtimes if isinstance(runtimes, str) else ",".join(runtimes)}
+    with _in_files(teacher, Role.teacher, options) as first, _in_files(networks, Role.student, options) as others:
+        images, run, config = _configure(options, DataConfig, RunConfig, RuntimesConfig)
+        return benchmark_command.benchmark([*first, *others], images, run, runtimes=config.runtimes)
 
 
 def predict(

@@ -37,6 +37,7 @@ from kd_cli.config import (
     Role,
     RunConfig,
     RunStoppedError,
+    RuntimesConfig,
     TeacherConfig,
     TrainingConfig,
 )
@@ -239,16 +240,26 @@ def evaluate(
 
 @app.command()
 @with_options
-def benchmark(data: DataConfig, run: RunConfig, shown: ReportConfig, checkpoints: CheckpointsArgument = None) -> None:
-    """Measure parameters, MACs, size, latency, throughput."""
+def benchmark(
+    data: DataConfig,
+    run: RunConfig,
+    config: RuntimesConfig,
+    shown: ReportConfig,
+    checkpoints: CheckpointsArgument = None,
+) -> None:
+    """Measure parameters, MACs, size, latency, throughput.
+
+    Exported files (.onnx) are measured, too.
+    """
     from kd_cli.commands.benchmark import benchmark
     from kd_cli.report import plots
     from kd_cli.report.benchmark import draw_benchmark, print_benchmark
 
     plots.require_ready(shown.plot, shown.force)
-    result = benchmark(checkpoints or (), data, run, _given(shown.plot))
+    result = benchmark(checkpoints or (), data, run, _given(shown.plot), config.runtimes)
     _show(result, print_benchmark, shown.json)
     plots.save(shown.plot, draw_benchmark, result)
+    _end_with_failures(result.failed)
 
 
 @app.command()

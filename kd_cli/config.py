@@ -96,6 +96,15 @@ class ExportFormat(str, Enum):
     pt2 = "pt2"
 
 
+class Runtime(str, Enum):
+    """What runs a network; ``--runtimes`` accepts these names."""
+
+    torch = "torch"
+    torch_compile = "torch-compile"
+    onnx = "onnx"
+    onnx_int8 = "onnx-int8"
+
+
 class Role(str, Enum):
     """The part that a network plays; also the name of its checkpoint file."""
 
@@ -478,6 +487,25 @@ class ExportConfig(Config):
             raise ConfigError(f"--output {self.output}: add --format {named}, or name it *.{self.format.value}")
         if self.int8 and self.format is not ExportFormat.onnx:
             raise ConfigError(f"--int8 is for ONNX: leave out --format {self.format.value}, or use --half")
+
+
+def _read_runtimes(text: str) -> tuple[Runtime, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        require_name("runtime", name, [each.value for each in Runtime])
+    return tuple(runtime for runtime in Runtime if runtime.value in names)
+
+
+@dataclass(frozen=True)
+class RuntimesConfig(Config):
+    """What runs the networks that ``kd benchmark`` measures."""
+
+    runtimes: tuple[Runtime, ...] = option(
+        (),
+        "Run each network in these on the CPU, side by side: torch, torch-compile, onnx, onnx-int8, or several.",
+        metavar="NAMES",
+        read=_read_runtimes,
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from kd_cli.cli import main
 from kd_cli.config import DataConfig, Role
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.prepared import load
-from kd_cli.evaluation import cost
+from kd_cli.evaluation import cost, timing
 from kd_cli.networks.checkpoint import shipped_models_dir
 from kd_cli.networks.classifier import Classifier, build_classifier
 from kd_cli.networks.metadata import Metadata
@@ -169,8 +169,14 @@ def read_json(answer: tuple[int, str, str]) -> Any:
     return json.loads(stdout)
 
 
+def measure_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure times no longer than it takes to have a number: how precise they are is not what is tested."""
+    for name, value in {"ROUNDS": 2, "ROUND_CALLS": 5, "SETTLE_SECONDS": 0.0, "MEASURED_SECONDS": 0.001}.items():
+        monkeypatch.setattr(timing, name, value)
+    monkeypatch.setattr(cost, "TRIAL_SECONDS", 0.0)
+
+
 @pytest.fixture
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure times no longer than it takes to have a number."""
-    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
-    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
+    """The same for a whole test."""
+    measure_briefly(monkeypatch)

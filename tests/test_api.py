@@ -82,6 +82,19 @@ def test_a_module_teaches_a_module(teacher: Any, pairs: Pairs) -> None:
     assert second.agreement is not None
 
 
+@pytest.mark.usefixtures("short_measurements")
+@pytest.mark.parametrize("runtimes", ["torch,onnx", ("torch", "onnx")])
+def test_modules_are_measured_in_runtimes(teacher: Any, pairs: Pairs, runtimes: Any) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX needs the extra 'export'")
+    measured = kd_cli.benchmark(Net(4), teacher=teacher.classifier, data=pairs, runtimes=runtimes, device="cpu")
+    assert measured.models[0].accuracy == teacher.accuracy
+    assert [(row.role, row.runtime) for row in measured.runtimes] == [
+        *(("teacher", "torch"), ("teacher", "onnx")),
+        *(("student", "torch"), ("student", "onnx")),
+    ]
+    assert measured.failed == ()
+
+
 def test_torch_data_sets_and_specs_are_taken_too(pairs: Pairs) -> None:
     train, test = (TensorDataset(*part) for part in pairs)
     trained = kd_cli.train_teacher("mlp-8", (train, test), **FEW)

@@ -15,7 +15,6 @@ from torch import nn
 from kd_cli.config import KdError
 from kd_cli.data import download
 from kd_cli.digits.mnist_format import Image28, read_digits
-from kd_cli.evaluation import cost
 from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kd_cli.networks.metadata import Metadata
@@ -172,10 +171,9 @@ VALUES = [
 ]
 
 
+@pytest.mark.usefixtures("short_measurements")
 def test_any_command_line_ends_with_a_documented_exit_code(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KD_DATA_DIR", str(Path("data").absolute()))  # nothing but digits can be had from here
-    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
-    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
     Path("folder").mkdir()
     Path("file").write_bytes(b"junk")
     text = st.text(max_size=8).filter(lambda word: "/" not in word)  # it stays in this folder

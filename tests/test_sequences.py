@@ -35,12 +35,12 @@ from PIL import Image, ImageDraw
 
 from kd_cli import files
 from kd_cli.cli import main
-from kd_cli.evaluation import cost
 from kd_cli.networks.build import build_network
 from kd_cli.networks.checkpoint import is_checkpoint, load_checkpoint
 from kd_cli.networks.spec import parse_spec
 from kd_cli.terminal import printable
 from kd_cli.training.optimiser import Adam
+from tests.conftest import measure_briefly
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="makes pipes and links, and sets alarms")
 
@@ -745,8 +745,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             monkeypatch.setenv(name, "127.0.0.1:9")  # nothing can be downloaded
         monkeypatch.setenv("KD_DATA_DIR", str(tmp_path_factory.mktemp("data")))
-        monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
-        monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.001)
+        measure_briefly(monkeypatch)
         folder = tmp_path_factory.mktemp("template") / "home"
         make_folder(folder)
         warm = folder.with_name("warm")

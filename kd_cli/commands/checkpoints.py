@@ -39,15 +39,23 @@ def open_dataset(
     return prepared.load(data, train).to(where)
 
 
-def open_for_testing(data: DataConfig, run: RunConfig, paths: Sequence[Path]) -> tuple[Dataset, list[LoadedNetwork]]:
+def open_for_testing(
+    data: DataConfig, run: RunConfig, paths: Sequence[Path], train: bool = False
+) -> tuple[Dataset, list[Checkpoint | OnnxNetwork]]:
     """The test images, and the given networks or, without any, the data set's teacher and student.
+
+    Args:
+        data: the data set.
+        run: where networks are, and how checkpoints are read.
+        paths: checkpoints and exported files.
+        train: whether to open the training images, too.
 
     Raises:
         KdError: one of them is not there, or they do not fit together.
     """
     if paths and all(map(is_onnx, paths)) and run.device is DeviceName.auto:
         run = replace(run, device=DeviceName.cpu)  # where exported files run
-    return _open_with_images(data, run, paths, load_network)
+    return _open_with_images(data, run, paths, load_network, train=train)
 
 
 def open_checkpoints(

@@ -143,7 +143,7 @@ def _random_images(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _write(checkpoint: Checkpoint, config: ExportConfig, path: Path, dataset: Dataset | None) -> None:
     classifier, metadata = checkpoint.classifier, checkpoint.metadata
     if config.int8:
-        assert dataset is not None  # `_open` sees to that
+        assert dataset is not None  # `open_network` sees to that
         export_int8(classifier, metadata, path, dataset.train.images.numpy())
     elif config.format is ExportFormat.onnx:
         export_onnx(classifier, metadata, path, config.half)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_cli.digits.boxes import Box
-from kd_cli.evaluation.measures import Cost, Disagreement, Quality
+from kd_cli.evaluation.measures import Cost, Disagreement, Quality, Speed
 from kd_cli.evaluation.statistics import Difference
 from kd_cli.training.epoch_result import EpochResult
 
@@ -111,10 +111,27 @@ class EvaluationResult(Result):
 
 @dataclass(frozen=True)
 class BenchmarkedModel(Cost, Model):
-    """A network's cost, and the accuracy that it buys."""
+    """A network's cost, and the accuracy that it buys; ``macs`` are its multiply-accumulates for one image."""
 
+    parameters: int
+    macs: int
     size_bytes: int
     accuracy: float
+
+
+@dataclass(frozen=True)
+class RuntimeResult(Model):
+    """A network as a runtime runs it: with one thread and with all, where there are more.
+
+    ``size_bytes`` are those of the file that the runtime reads. ``load_seconds`` is the time from that file to the
+    logits of a first image, without imports but with the compiler's work.
+    """
+
+    runtime: str
+    size_bytes: int
+    accuracy: float
+    load_seconds: float
+    speeds: tuple[Speed, ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,7 @@ class BenchmarkResult(Result):
     """The cost of networks; ``student_speedup`` is the teacher's median latency over the student's.
 
     ``load_average`` is how many programs wanted one of the machine's ``cores`` in the minute before, where it tells.
+    ``runtimes`` and ``failed`` are of those that were asked for.
     """
 
     threads: int
@@ -130,6 +148,8 @@ class BenchmarkResult(Result):
     load_average: float | None
     models: tuple[BenchmarkedModel, ...]
     student_speedup: float | None
+    runtimes: tuple[RuntimeResult, ...] = ()
+    failed: "tuple[FailedRun, ...]" = ()
 
 
 @dataclass(frozen=True)

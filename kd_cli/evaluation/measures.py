@@ -64,26 +64,38 @@ class Quartiles:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Milliseconds that a quarter, half, three quarters, and 95 % of the calls stay below."""
+    """Milliseconds that a quarter, half, three quarters, 95 % and 99 % of the calls stay below."""
 
     p25: float
     p50: float
     p75: float
     p95: float
+    p99: float
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What it takes to run a network.
+    """How long it takes to run a network.
 
-    ``macs`` are the multiply-accumulates of one image; ``latency_ms`` is one image at a time, with one thread;
-    ``throughput_per_s`` counts images in batches of 500, the median of repeats; ``test_set_seconds`` takes the whole
-    test set from uint8 pixels to logits.
+    ``latency_ms`` is one image at a time, with one thread; ``throughput_per_s`` counts images in batches of 500, the
+    median of repeats; ``test_set_seconds`` takes the whole test set from uint8 pixels to logits.
     """
 
-    parameters: int
-    macs: int
     latency_ms: Percentiles
     throughput_per_s: float
     throughput_quartiles_per_s: Quartiles
     test_set_seconds: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a network runs with so many threads.
+
+    ``latency_ms`` is one image at a time; ``throughput_per_s`` counts images in batches of ``batch_size``, of those
+    that were tried the one with most images per second.
+    """
+
+    threads: int
+    latency_ms: Percentiles
+    batch_size: int
+    throughput_per_s: float

@@ -96,6 +96,11 @@ class Checkpoint:
         return count_parameters(self.classifier)
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self.classifier.macs
+
+    @property
     def precision(self) -> Precision:
         """The numbers that it computes with."""
         return Precision.float32

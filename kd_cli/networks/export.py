@@ -19,6 +19,7 @@ from kd_cli.config import KdError, Precision
 from kd_cli.networks.classifier import Classifier, count_parameters
 from kd_cli.networks.metadata import Metadata
 from kd_cli.networks.onnx_file import INPUT, METADATA_KEY, OUTPUT, PROVIDER, Description
+from kd_cli.networks.onnx_graph import fold_normalisation
 from kd_cli.networks.zoo import one_line
 from kd_cli.version import __version__
 
@@ -69,8 +70,9 @@ def export_onnx(classifier: Classifier, metadata: Metadata, path: Path, half: bo
             program, (), dynamo=True, external_data=False, input_names=[INPUT], output_names=[OUTPUT], verbose=False
         )
     assert exported is not None  # it is None only without dynamo
-    precision = Precision.float16 if half else Precision.float32
-    save_model(exported.model_proto, describe(classifier, metadata, precision), path)
+    model = exported.model_proto  # made anew each time
+    fold_normalisation(model)
+    save_model(model, describe(classifier, metadata, Precision.float16 if half else Precision.float32), path)
 
 
 def save_model(model: "onnx.ModelProto", description: Description, path: Path) -> None:

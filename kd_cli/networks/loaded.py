@@ -33,6 +33,10 @@ class LoadedNetwork(Protocol):
         """How many trainable values it has."""
 
     @property
+    def macs(self) -> int:
+        """Its multiply-accumulates for one image."""
+
+    @property
     def shipped(self) -> bool:
         """Whether the file came with the package."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kd_cli.commands.results import BenchmarkedModel, BenchmarkResult
 from kd_cli.config import LATENCY_THREADS, THROUGHPUT_BATCH, CostAxis, Role
 from kd_cli.report.plots import COST_LABELS, line_style, new_figure
+from kd_cli.report.runtimes import draw_runtimes, print_runtimes
 from kd_cli.report.tables import (
     counted,
     name_of,
@@ -75,7 +76,7 @@ COSTS = (
 
 
 def print_benchmark(result: BenchmarkResult) -> None:
-    """Cost of the networks, side by side, with the accuracy that it buys."""
+    """Cost of the networks, side by side, with the accuracy that it buys; in their runtimes, where there are some."""
     console = open_console()
 
     def measures(model: BenchmarkedModel) -> Iterator[tuple[str, str]]:
@@ -86,14 +87,22 @@ def print_benchmark(result: BenchmarkResult) -> None:
             if row.quartiles is not None:
                 yield "  middle half of the repeats", row.show_quartiles(model)
 
-    print_table(console, table_of_models(f"Cost on {result.dataset}", result.device_name, result.models, measures))
+    if result.runtimes:
+        print_runtimes(console, result)
+    else:
+        print_table(console, table_of_models(f"Cost on {result.dataset}", result.device_name, result.models, measures))
     for sentence in cost_in_words(result):
         print_line(console, sentence)
     print_checkpoints(console, result.dataset, result.models)
 
 
 def draw_benchmark(result: BenchmarkResult) -> "Figure":
-    """Accuracy against latency and against multiply-accumulates, side by side; both costs start at zero."""
+    """Accuracy against latency and against multiply-accumulates, side by side; both costs start at zero.
+
+    Where there are runtimes, it is accuracy against their latencies.
+    """
+    if result.runtimes:
+        return draw_runtimes(result)
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     figure = new_figure(9, 4.5, f"Cost on {result.dataset}\n{result.device_name}")

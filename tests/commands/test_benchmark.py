@@ -14,14 +14,8 @@ from kd_cli.commands.distill import distill
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import BenchmarkResult, TrainingResult
 from kd_cli.config import RunConfig
-from kd_cli.evaluation import cost
 
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure no longer than it takes to have a number."""
-    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
-    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from kd_cli.distillation.methods import METHODS
-from kd_cli.evaluation import cost
 from kd_cli.networks.checkpoint import load_checkpoint
 from tests.conftest import CommandLine, make_dataset
 from tests.sources import register
@@ -18,11 +17,9 @@ ONE_EPOCH = ("--epochs", "1")
 
 
 @pytest.fixture
-def three(kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+def three(kd: CommandLine, monkeypatch: pytest.MonkeyPatch, short_measurements: None) -> CommandLine:
     """The command line, with a data set of three classes and a teacher for it."""
     register(monkeypatch, "three", make_dataset(classes=3))
-    monkeypatch.setattr(cost, "LATENCY_SAMPLES", 10)
-    monkeypatch.setattr(cost, "MEASURED_SECONDS", 0.01)
 
     def run(command: str, *arguments: object) -> tuple[int, str, str]:
         return kd(command, *THREE, *arguments)

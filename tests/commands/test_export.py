@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -98,7 +99,7 @@ def test_what_is_written_is_measured_beside_its_original(
     assert (result.original.checkpoint, result.original_size_bytes) == (str(original), original.stat().st_size)
     assert result.accuracy == pytest.approx(model.accuracy, abs=0.01)
     assert 0 <= result.max_logit_difference <= difference
-    assert result.agreement >= 0.99
+    assert result.agreement >= 0.98
 
 
 def test_an_exported_file_is_evaluated_as_its_original_is(original: Path, exported: Path, data: DataConfig) -> None:
@@ -295,8 +296,9 @@ def test_a_users_network_and_a_state_dict_of_it_are_exported(kd: CommandLine) ->
     assert kd("evaluate", "runs/models/digits/student.onnx", "--dataset", "digits")[0] == 0
 
 
-@pytest.mark.parametrize("command", ["export", "benchmark", "distill --teacher"])
-@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+@pytest.mark.parametrize(
+    ("command", "ending"), [*product(["export", "distill --teacher"], [".onnx", ".pt2"]), ("benchmark", ".pt2")]
+)
 def test_commands_that_need_layers_refuse_exported_files(
     kd: CommandLine, exported: Path, command: str, ending: str
 ) -> None:

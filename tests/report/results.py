@@ -23,12 +23,13 @@ from kd_cli.commands.results import (
     RankedClass,
     RunCount,
     RunMeasures,
+    RuntimeResult,
     TrainingResult,
     TrialResult,
     TunedMethod,
     TuningResult,
 )
-from kd_cli.evaluation.measures import Bin, Disagreement, Opinion, Percentiles, Quartiles
+from kd_cli.evaluation.measures import Bin, Disagreement, Opinion, Percentiles, Quartiles, Speed
 from kd_cli.evaluation.statistics import Difference
 from kd_cli.training.epoch_result import EpochResult
 
@@ -140,7 +141,7 @@ def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel
         method="labels" if teacher else "kd",
         parameters=67_786 if teacher else 101_770,
         macs=386_816 if teacher else 101_632,
-        latency_ms=Percentiles(0.24, 0.25, 0.26, 0.5) if teacher else Percentiles(0.12, 0.125, 0.13, 0.25),
+        latency_ms=Percentiles(0.24, 0.25, 0.26, 0.5, 0.75) if teacher else Percentiles(0.12, 0.125, 0.13, 0.25, 0.375),
         throughput_per_s=50_000.0,
         throughput_quartiles_per_s=Quartiles(49_000.0, 51_000.0),
         test_set_seconds=0.125,
@@ -148,6 +149,41 @@ def benchmarked_model(role: str = "teacher", **changes: Any) -> BenchmarkedModel
         accuracy=0.99 if teacher else 0.985,
     )
     return changed(model, **changes)
+
+
+def runtime_result(role: str = "teacher", runtime: str = "torch", p50: float = 0.25, **changes: Any) -> RuntimeResult:
+    """A network in a runtime, with one thread and, twice as slow, with two."""
+    model = benchmarked_model(role)
+    row = RuntimeResult(
+        role=model.role,
+        checkpoint=model.checkpoint,
+        shipped=model.shipped,
+        architecture=model.architecture,
+        method=model.method,
+        precision="int8" if runtime == "onnx-int8" else "float32",
+        runtime=runtime,
+        size_bytes=model.size_bytes,
+        accuracy=model.accuracy,
+        load_seconds=0.0125,
+        speeds=tuple(
+            Speed(threads, Percentiles(*(threads * p50 * part for part in (0.9, 1, 1.1, 2, 3))), 64, 50_000.0)
+            for threads in (1, 2)
+        ),
+    )
+    return changed(row, **changes)
+
+
+def runtimes_result(*rows: RuntimeResult) -> BenchmarkResult:
+    """A teacher for which 8 bits pay, and a student for which they do not."""
+    default = (
+        runtime_result("teacher", "torch", 0.25),
+        runtime_result("teacher", "onnx", 0.125),
+        runtime_result("teacher", "onnx-int8", 0.0625, size_bytes=73_737, accuracy=0.9875),
+        runtime_result("student", "torch", 0.125),
+        runtime_result("student", "onnx", 0.05),
+        runtime_result("student", "onnx-int8", 0.075),
+    )
+    return benchmark_result(runtimes=rows or default)
 
 
 def benchmark_result(**changes: Any) -> BenchmarkResult:
