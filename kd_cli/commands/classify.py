@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from kd_cli.commands.results import Prediction, RankedClass
 from kd_cli.data.dataset import DataInfo
 from kd_cli.digits.signs import looks_like_no_digit
+from kd_cli.evaluation.typical import compute_likeness
 from kd_cli.networks.loaded import LoadedNetwork
 
 
@@ -25,30 +26,32 @@ def classify(
     classes, confidence = network.metadata.data.classes, network.metadata.confidence
     logits = network.compute_logits(images).astype(np.float64)
     rows = _softmax(logits / (confidence.temperature if confidence else 1)).tolist()
-    least = confidence.least if confidence else None
+    typical = confidence.typical if confidence else None
+    unlike: list[bool | None] = [None] * len(rows)
+    if typical is not None:
+        unlike = (compute_likeness(logits, typical) < typical.least).tolist()
     return [
-        _describe(row, classes, top, label, least)
-        for row, label in zip(rows, labels or [None] * len(rows), strict=True)
+        _describe(row, classes, top, label, far)
+        for row, label, far in zip(rows, labels or [None] * len(rows), unlike, strict=True)
     ]
 
 
 def is_doubtful(predictions: Sequence[Prediction], seen: NDArray[np.uint8], data: DataInfo) -> bool | None:
     """Whether an image may show none of the classes; None where no checkpoint says when its network is unsure.
 
+    The first network that can tell decides: where there is a teacher, its outputs tell more than a student's.
+
     Args:
-        predictions: of each network.
+        predictions: of each network, a teacher's before a student's.
         seen: what they saw, (channels, height, width).
         data: what they were trained on; of digits, the shape of the ink counts, too.
     """
-    told = [each.unlike for each in predictions if each.unlike is not None]
-    if not told:
-        return None
-    differ = len({each.label for each in predictions}) > 1
-    return any(told) or differ or (data.is_digits and looks_like_no_digit(seen[0]))
+    unlike = next((each.unlike for each in predictions if each.unlike is not None), None)
+    return None if unlike is None else unlike or (data.is_digits and looks_like_no_digit(seen[0]))
 
 
 def _describe(
-    probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None, least: float | None
+    probabilities: list[float], classes: tuple[str, ...], top: int, label: str | None, unlike: bool | None
 ) -> Prediction:
     ranking = sorted(range(len(classes)), key=lambda i: -probabilities[i])
     best = ranking[0]
@@ -59,7 +62,7 @@ def _describe(
         probabilities=tuple(probabilities),
         top=tuple(RankedClass(i, classes[i], probabilities[i]) for i in ranking[:top]),
         correct=None if label is None else classes[best] == label,
-        unlike=None if least is None else probabilities[best] < least,
+        unlike=unlike,
     )
 
 

@@ -4,10 +4,8 @@ import math
 
 from torch import Tensor
 
+from kd_cli.evaluation.typical import find_typical
 from kd_cli.networks.metadata import Confidence
-
-LEAST_SHARE = 0.005
-"""Of images like those that a network learnt, how many have less confidence than the least that counts as usual."""
 
 
 def fit_confidence(logits: Tensor, labels: Tensor, seen_before: bool = False) -> Confidence:
@@ -19,10 +17,9 @@ def fit_confidence(logits: Tensor, labels: Tensor, seen_before: bool = False) ->
         seen_before: whether the network learnt these very images, so that it is surer of them than of others: then its
             confidences stay as they are.
     """
-    logits = logits.cpu().double()
-    temperature = 1.0 if seen_before else _fit_temperature(logits, labels.cpu())
-    confidences = (logits / temperature).softmax(dim=1).amax(dim=1)
-    return Confidence(temperature, least=float(confidences.quantile(LEAST_SHARE)))
+    logits, labels = logits.cpu().double(), labels.cpu()
+    temperature = 1.0 if seen_before else _fit_temperature(logits, labels)
+    return Confidence(temperature, find_typical(logits.numpy(), labels.numpy()))
 
 
 def _fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -116,12 +116,11 @@ class Checkpoint:
 
     def with_classes(self, classes: tuple[str, ...]) -> "Checkpoint":
         """The same network for data that count the same classes in another order."""
-        data = self.metadata.data
-        order = tuple(map(data.classes.index, classes))
+        order = tuple(map(self.metadata.data.classes.index, classes))
         return replace(
             self,
             classifier=self.classifier.reorder(order),
-            metadata=replace(self.metadata, data=replace(data, classes=classes)),
+            metadata=self.metadata.with_classes(classes),
             digest=compute_digest({"checkpoint": self.digest, "order": order}, {}),
         )
 

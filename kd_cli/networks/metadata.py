@@ -2,7 +2,8 @@
 
 import math
 import platform
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kd_cli.config import DataConfig, Role
@@ -23,16 +24,36 @@ class Membership:
 
 
 @dataclass(frozen=True)
+class Typical:
+    """Which outputs a network has for images like those that it learnt; found by `evaluation.typical`.
+
+    Attributes:
+        directions: of logits, a few for each class: less their mean, and of length 1.
+        least: the cosine between an image's logits and the nearest direction is seldom less.
+    """
+
+    directions: tuple[tuple[float, ...], ...]
+    least: float
+
+
+@dataclass(frozen=True)
 class Confidence:
     """What makes a network's confidences worth more; fitted by `evaluation.confidence`.
 
     Attributes:
         temperature: what logits are divided by before they become probabilities.
-        least: an image whose most probable class has less is unlike those that the network learnt.
+        typical: None where there are too many classes, and in checkpoints of earlier versions.
     """
 
     temperature: float
-    least: float
+    typical: Typical | None = None
+
+    def reordered(self, order: Sequence[int]) -> "Confidence":
+        """The same for logits in another order; for each of them, its number now."""
+        if self.typical is None:
+            return self
+        directions = tuple(tuple(each[i] for i in order) for each in self.typical.directions)
+        return replace(self, typical=replace(self.typical, directions=directions))
 
 
 def _list_versions() -> dict[str, str]:
@@ -61,6 +82,12 @@ class Metadata:
     source: str | None = None
     confidence: Confidence | None = None
     versions: dict[str, str] = field(default_factory=_list_versions)
+
+    def with_classes(self, classes: tuple[str, ...]) -> "Metadata":
+        """The same for data that count the same classes in another order."""
+        order = [self.data.classes.index(name) for name in classes]
+        confidence = self.confidence and self.confidence.reordered(order)
+        return replace(self, data=replace(self.data, classes=classes), confidence=confidence)
 
 
 def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:
@@ -100,18 +127,29 @@ def parse_metadata(raw: dict[str, Any]) -> Metadata:
         else Membership(str(ensemble["identifier"]), int(ensemble["number"]), int(ensemble["size"])),
         assumed=bool(raw.get("assumed", False)),
         source=None if raw.get("source") is None else str(raw["source"]),
-        confidence=_parse_confidence(raw.get("confidence")),
+        confidence=_parse_confidence(raw.get("confidence"), len(raw["data"]["classes"])),
         versions=dict(raw["versions"]),
     )
 
 
-def _parse_confidence(raw: dict[str, Any] | None) -> Confidence | None:
+def _parse_confidence(raw: dict[str, Any] | None, classes: int) -> Confidence | None:
     if raw is None:
         return None
-    confidence = Confidence(float(raw["temperature"]), float(raw["least"]))
-    if not (0 < confidence.temperature < math.inf and 0 <= confidence.least <= 1):
-        raise ValueError("an impossible confidence")
+    confidence = Confidence(float(raw["temperature"]), _parse_typical(raw.get("typical"), classes))
+    if not 0 < confidence.temperature < math.inf:
+        raise ValueError("an impossible temperature")
     return confidence
+
+
+def _parse_typical(raw: dict[str, Any] | None, classes: int) -> Typical | None:
+    if raw is None:
+        return None
+    directions = tuple(tuple(float(value) for value in each) for each in raw["directions"])
+    typical = Typical(directions, float(raw["least"]))
+    finite = all(math.isfinite(value) for each in directions for value in each)
+    if not (directions and {len(each) for each in directions} == {classes} and finite and -1 <= typical.least <= 1):
+        raise ValueError("impossible typical outputs")
+    return typical
 
 
 def _parse_data(raw: dict[str, Any]) -> DataInfo:

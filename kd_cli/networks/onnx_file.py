@@ -147,13 +147,10 @@ class OnnxNetwork:
 
     def with_classes(self, classes: tuple[str, ...]) -> "OnnxNetwork":
         """The same network for data that count the same classes in another order."""
-        metadata = self.metadata
         other = copy.copy(self)
-        order = map(metadata.data.classes.index, classes)
+        order = map(self.metadata.data.classes.index, classes)
         other._order = [i if self._order is None else self._order[i] for i in order]
-        other.description = replace(
-            self.description, metadata=replace(metadata, data=replace(metadata.data, classes=classes))
-        )
+        other.description = replace(self.description, metadata=self.metadata.with_classes(classes))
         return other
 
 

@@ -24,9 +24,10 @@ from kd_cli.config import ConfigError, DataConfig, DeviceName, KdError, Role, Ru
 from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.data.prepared import load, name_of
 from kd_cli.digits.mnist_format import read_source
+from kd_cli.evaluation.typical import compute_likeness
 from kd_cli.networks.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from kd_cli.networks.classifier import build_classifier, compute_logits
-from kd_cli.networks.metadata import Confidence, Metadata
+from kd_cli.networks.metadata import Confidence, Metadata, Typical
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import CommandLine, make_dataset
 from tests.digits import drawings, pages, scenes, sheets
@@ -198,7 +199,7 @@ class TestDoubt:
     NO_DIGITS_OF_A_KIND = 60
 
     @pytest.mark.slow
-    def test_seven_in_ten_images_that_show_no_digit_are_marked(
+    def test_four_in_five_images_that_show_no_digit_are_marked(
         self, tmp_path: Path, networks: dict[str, Checkpoint]
     ) -> None:
         for kind in drawings.KINDS:
@@ -207,7 +208,13 @@ class TestDoubt:
         teacher, student = (network.path for network in networks.values())
         result = predict("auto", RunConfig(device=DeviceName.cpu), [str(tmp_path)], teacher, student)
         assert len(result.images) == self.NO_DIGITS_OF_A_KIND * len(drawings.KINDS)
-        assert np.mean([image.unsure or image.error is not None for image in result.images]) >= 0.7
+        assert np.mean([image.unsure or image.error is not None for image in result.images]) >= 0.8
+
+    def test_few_of_mnists_digits_are_marked(self, mnist: Dataset, networks: dict[str, Checkpoint]) -> None:
+        images, data = mnist.test.images.numpy(), mnist.info
+        both = zip(*(classify(network, images) for network in networks.values()), strict=True)
+        marked = [is_doubtful(each, seen, data) for each, seen in zip(both, images, strict=True)]
+        assert sum(map(bool, marked)) <= 0.02 * len(marked)
 
     @pytest.mark.slow
     def test_few_digits_on_pages_are_marked(self, mixed_pages: Images, networks: dict[str, Checkpoint]) -> None:
@@ -225,16 +232,13 @@ class TestDoubt:
         result = predict("mnist", RunConfig(device=DeviceName.cpu), [str(seven), str(smiley)], teacher, student)
         assert [image.unsure for image in result.images] == [False, True]
 
-    def test_what_networks_disagree_on_is_marked_where_a_checkpoint_says_what_to_expect(
-        self, checkpoint: Checkpoint, seven: Path
-    ) -> None:
+    def test_the_first_network_that_can_tell_decides(self, checkpoint: Checkpoint, seven: Path) -> None:
         data, seen = checkpoint.metadata.data, see_digit(seven)
-        one = classify(checkpoint, np.zeros((1, 1, 28, 28), np.uint8))[0]
-        other = replace(one, label="another")
-        assert is_doubtful([one, other], seen, data) is None
-        assert is_doubtful([replace(one, unlike=False), other], seen, data) is True
-        assert is_doubtful([replace(one, unlike=False), one], seen, data) is False
-        assert is_doubtful([replace(one, unlike=True), one], seen, data) is True
+        cannot_tell = classify(checkpoint, np.zeros((1, 1, 28, 28), np.uint8))[0]
+        like, unlike = replace(cannot_tell, unlike=False), replace(cannot_tell, unlike=True)
+        told = [is_doubtful(each, seen, data) for each in ([like, unlike], [unlike, like], [cannot_tell, unlike])]
+        assert told == [False, True, True]
+        assert is_doubtful([cannot_tell], seen, data) is None
 
 
 class TestClassify:
@@ -258,11 +262,10 @@ class TestClassify:
         self, checkpoint: Checkpoint, images: NDArray[np.uint8]
     ) -> None:
         logits = compute_logits(checkpoint.classifier, torch.from_numpy(images)).double()
-        metadata = replace(checkpoint.metadata, confidence=Confidence(temperature=3.0, least=0.0))
+        metadata = replace(checkpoint.metadata, confidence=Confidence(temperature=3.0))
         predictions = classify(replace(checkpoint, metadata=metadata), images)
         expected = (logits / 3).softmax(dim=1)
         np.testing.assert_allclose([each.probabilities for each in predictions], expected)
-        assert {each.unlike for each in predictions} == {False}
 
     def test_predictions_need_no_device_with_64_bits(self, checkpoint: Checkpoint, images: NDArray[np.uint8]) -> None:
         expected = classify(checkpoint, images)
@@ -270,14 +273,29 @@ class TestClassify:
             elsewhere: Any = NetworkOnDevice(checkpoint.classifier)
             assert classify(replace(checkpoint, classifier=elsewhere), images) == expected
 
-    def test_images_with_less_than_the_least_confidence_are_unlike_the_others(
+    def test_images_whose_outputs_are_far_from_all_typical_ones_are_unlike(
         self, checkpoint: Checkpoint, images: NDArray[np.uint8]
     ) -> None:
-        confidences = [each.confidence for each in classify(checkpoint, images)]
-        least = sorted(confidences)[3]
-        metadata = replace(checkpoint.metadata, confidence=Confidence(temperature=1.0, least=least))
+        logits = checkpoint.compute_logits(images).astype(np.float64)
+        typical = Typical(tuple(map(tuple, np.eye(CLASSES).tolist())), least=0)
+        likeness = compute_likeness(logits, typical)
+        typical = replace(typical, least=float(np.sort(likeness)[3]))
+        metadata = replace(checkpoint.metadata, confidence=Confidence(temperature=1.0, typical=typical))
         predictions = classify(replace(checkpoint, metadata=metadata), images)
-        assert [each.unlike for each in predictions] == [confidence < least for confidence in confidences]
+        assert [each.unlike for each in predictions] == (likeness < typical.least).tolist()
+        assert sum(bool(each.unlike) for each in predictions) == 3
+
+    def test_classes_in_another_order_change_nothing_of_it(
+        self, checkpoint: Checkpoint, images: NDArray[np.uint8]
+    ) -> None:
+        logits = checkpoint.compute_logits(images).astype(np.float64)
+        typical = Typical(tuple(map(tuple, np.eye(CLASSES)[:2].tolist())), least=0)
+        typical = replace(typical, least=float(np.median(compute_likeness(logits, typical))))
+        confidence = Confidence(1.0, typical)
+        known = replace(checkpoint, metadata=replace(checkpoint.metadata, confidence=confidence))
+        other = known.with_classes(known.metadata.data.classes[::-1])
+        assert [each.unlike for each in classify(other, images)] == [each.unlike for each in classify(known, images)]
+        assert {each.unlike for each in classify(other, images)} == {False, True}
 
     def test_a_checkpoint_that_does_not_say_which_are_unlike_leaves_it_open(
         self, checkpoint: Checkpoint, images: NDArray[np.uint8]

@@ -394,4 +394,5 @@ def test_confidences_are_fitted_to_images_that_the_network_did_not_learn_as_they
     confidence = load_checkpoint(Path(result.checkpoint), CPU).metadata.confidence
     assert confidence is not None
     assert (confidence.temperature != 1) == fitted
-    assert 0.1 < confidence.least < 1
+    assert confidence.typical is not None
+    assert 0.1 < confidence.typical.least < 1

@@ -22,7 +22,7 @@ def classifier() -> Classifier:
 @pytest.fixture(scope="session")
 def described(tiny: Dataset) -> Metadata:
     """What `exported` says of itself."""
-    return Metadata(Role.student, "net", tiny.info, "kd", 3, 0.5, {"epochs": 1}, confidence=Confidence(1.5, 0.2))
+    return Metadata(Role.student, "net", tiny.info, "kd", 3, 0.5, {"epochs": 1}, confidence=Confidence(1.5))
 
 
 @pytest.fixture(scope="session")

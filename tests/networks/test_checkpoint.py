@@ -30,7 +30,7 @@ from kd_cli.networks.checkpoint import (
     save_checkpoint,
 )
 from kd_cli.networks.classifier import build_classifier
-from kd_cli.networks.metadata import Confidence, Membership, Metadata
+from kd_cli.networks.metadata import Confidence, Membership, Metadata, Typical
 from kd_cli.networks.spec import parse_spec
 
 CPU = torch.device("cpu")
@@ -77,9 +77,16 @@ def test_metadata_comes_back_whole(saved: Path, metadata: Metadata) -> None:
 
 
 def test_what_confidences_are_worth_comes_back(saved: Path, network: nn.Module, metadata: Metadata) -> None:
-    fitted = replace(metadata, confidence=Confidence(temperature=1.25, least=0.5))
+    directions = ((0.5,) * len(metadata.data.classes), (-0.5,) * len(metadata.data.classes))
+    fitted = replace(metadata, confidence=Confidence(temperature=1.25, typical=Typical(directions, least=0.5)))
     save_checkpoint(saved, network, fitted)
     assert load_checkpoint(saved, CPU).metadata == fitted
+
+
+def test_the_least_confidence_of_earlier_versions_is_passed_over(saved: Path) -> None:
+    description = read_description(saved) | {"confidence": {"temperature": 1.5, "least": 0.5}}
+    write(saved, description, load_file(saved))
+    assert load_checkpoint(saved, CPU).metadata.confidence == Confidence(temperature=1.5)
 
 
 def test_place_in_an_ensemble_comes_back(saved: Path, network: nn.Module, metadata: Metadata) -> None:
@@ -254,6 +261,12 @@ def test_truncated_checkpoint_is_refused(saved: Path, size: int) -> None:
 
 Change = Callable[[Description], object]
 
+
+def typical(directions: list[list[float]], least: float) -> Description:
+    """What a checkpoint says of confidences."""
+    return {"temperature": 1, "typical": {"directions": directions, "least": least}}
+
+
 HOSTILE: dict[str, Change] = {
     "larger layer": lambda it: it.update(architecture="mlp-9"),
     "another network": lambda it: it.update(architecture="cnn-8"),
@@ -270,9 +283,15 @@ HOSTILE: dict[str, Change] = {
     "place in an ensemble of no kind": lambda it: it.update(ensemble=[1, 2, 3]),
     "half a place in an ensemble": lambda it: it.update(ensemble={"identifier": "x"}),
     "confidence of no kind": lambda it: it.update(confidence=0.9),
-    "temperature of nothing": lambda it: it.update(confidence={"temperature": 0, "least": 0.5}),
-    "no number for a temperature": lambda it: it.update(confidence={"temperature": float("nan"), "least": 0.5}),
-    "more than all confidence": lambda it: it.update(confidence={"temperature": 1, "least": 1.5}),
+    "temperature of nothing": lambda it: it.update(confidence={"temperature": 0}),
+    "no number for a temperature": lambda it: it.update(confidence={"temperature": float("nan")}),
+    "typical outputs of no kind": lambda it: it.update(confidence={"temperature": 1, "typical": 3}),
+    "no typical outputs": lambda it: it.update(confidence=typical([], 0.5)),
+    "typical outputs of other classes": lambda it: it.update(confidence=typical([[1.0]], 0.5)),
+    "no numbers for typical outputs": lambda it: it.update(
+        confidence=typical([[float("nan")] * len(it["data"]["classes"])], 0.5)
+    ),
+    "more than alike": lambda it: it.update(confidence=typical([[0.5] * len(it["data"]["classes"])], 1.5)),
     "no share of the images": lambda it: it["data"].update(test_fraction=float("nan")),
     "all images to test with": lambda it: it["data"].update(test_fraction=1),
     "a share in words": lambda it: it["data"].update(test_fraction="half"),
