@@ -210,17 +210,15 @@ class TestDoubt:
         assert len(result.images) == self.NO_DIGITS_OF_A_KIND * len(drawings.KINDS)
         assert np.mean([image.unsure or image.error is not None for image in result.images]) >= 0.8
 
-    def test_few_of_mnists_digits_are_marked(self, mnist: Dataset, networks: dict[str, Checkpoint]) -> None:
-        images, data = mnist.test.images.numpy(), mnist.info
-        both = zip(*(classify(network, images) for network in networks.values()), strict=True)
-        marked = [is_doubtful(each, seen, data) for each, seen in zip(both, images, strict=True)]
-        assert sum(map(bool, marked)) <= 0.02 * len(marked)
-
     @pytest.mark.slow
-    def test_few_digits_on_pages_are_marked(self, mixed_pages: Images, networks: dict[str, Checkpoint]) -> None:
-        data = networks["teacher"].metadata.data
-        both = zip(*(classify(network, mixed_pages[:, np.newaxis]) for network in networks.values()), strict=True)
-        marked = [is_doubtful(each, seen[np.newaxis], data) for each, seen in zip(both, mixed_pages, strict=True)]
+    @pytest.mark.parametrize("on_pages", [True, False], ids=["on pages", "of MNIST"])
+    def test_few_digits_are_marked(
+        self, mnist: Dataset, mixed_pages: Images, networks: dict[str, Checkpoint], on_pages: bool
+    ) -> None:
+        files = (digit_images.encode(Image.fromarray(image)) for image in mnist.test.images[:1000, 0].numpy())
+        images = mixed_pages if on_pages else digit_images.see(files)
+        both = zip(*(classify(network, images[:, np.newaxis]) for network in networks.values()), strict=True)
+        marked = [is_doubtful(each, seen[np.newaxis], mnist.info) for each, seen in zip(both, images, strict=True)]
         assert sum(map(bool, marked)) <= 0.02 * len(marked)
 
     def test_a_smiley_is_marked_and_a_seven_is_not(
