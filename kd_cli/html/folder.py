@@ -1,6 +1,7 @@
 """Exported networks -> a folder with a page that runs them in a browser."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +109,7 @@ def _describe_network(network: OnnxNetwork, accuracy: float | None) -> dict[str,
         "architecture": metadata.architecture,
         "about": f"{', '.join(about)}, {len(content):,} bytes",
         "temperature": confidence.temperature if confidence else 1,
-        "least": confidence.least if confidence else None,
+        "typical": asdict(confidence.typical) if confidence and confidence.typical else None,
         "onnx": as_text(content),
     }
 

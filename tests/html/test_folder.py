@@ -17,17 +17,18 @@ from kd_cli.config import KdError, Role
 from kd_cli.data.dataset import DataInfo
 from kd_cli.html.files import RUNTIME, WASM
 from kd_cli.html.folder import INDEX, NETWORKS, Shown, require_folder, require_images, write_folder
-from kd_cli.networks.metadata import Confidence, Metadata
+from kd_cli.networks.metadata import Confidence, Metadata, Typical
 from kd_cli.networks.onnx_file import OnnxNetwork
 from tests.html.pages import COLOURED, export_fresh
 
+TYPICAL = Typical(((0.5,) * 10, (-0.5,) * 10), least=0.25)
 DIGITS = DataInfo("mnist", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,), digest="")
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OnnxNetwork]:
     folder = tmp_path_factory.mktemp("networks")
-    metadata = Metadata(Role.student, "mlp-8", DIGITS, "kd", 0, 0.5, {}, confidence=Confidence(1.5, 0.25))
+    metadata = Metadata(Role.student, "mlp-8", DIGITS, "kd", 0, 0.5, {}, confidence=Confidence(1.5, TYPICAL))
     return {data.name: export_fresh(data, metadata, folder) for data in (DIGITS, COLOURED)}
 
 
@@ -71,7 +72,8 @@ def test_the_page_knows_the_network(networks: dict[str, OnnxNetwork], tmp_path: 
     assert (page["shape"], page["classes"]) == ([1, 28, 28], list("0123456789"))
     (described,) = page["networks"]
     assert base64.b64decode(described["onnx"]) == network.path.read_bytes()
-    assert (described["role"], described["temperature"], described["least"]) == ("student", 1.5, 0.25)
+    assert (described["role"], described["temperature"]) == ("student", 1.5)
+    assert described["typical"] == {"directions": [[0.5] * 10, [-0.5] * 10], "least": 0.25}
     assert "98.70% of the test images correct" in described["about"]
     assert f"{network.path.stat().st_size:,} bytes" in described["about"]
 

@@ -224,7 +224,7 @@ def test_checkpoint_that_ships_is_read_with_its_data(
     metadata = load_checkpoint(checkpoint_path(shipped, name, role), CPU).metadata
     assert metadata.role is role
     dataset: Dataset = request.getfixturevalue(name)
-    assert metadata.data == replace(dataset.info, digest="")
+    assert metadata.data == replace(dataset.info, digest="" if name == "digits" else dataset.info.digest)
 
 
 def test_missing_checkpoint_says_how_to_train_one(tmp_path: Path) -> None:

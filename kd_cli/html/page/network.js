@@ -38,16 +38,25 @@ const network = (() => {
     return powers.map((power) => power / sum);
   }
 
+  // The cosine between logits and the nearest direction: kd_cli/evaluation/typical.py.
+  function likeness(logits, directions) {
+    const mean = logits.reduce((a, b) => a + b, 0) / logits.length;
+    const centred = Array.from(logits, (logit) => logit - mean);
+    const cosines = directions.map((direction) => direction.reduce((sum, value, i) => sum + value * centred[i], 0));
+    return Math.max(...cosines) / Math.hypot(...centred);
+  }
+
   // Bytes, channel by channel -> each network's prediction: {role, best, probabilities, isUnlike}.
   async function predict(bytes) {
     const input = Float32Array.from(bytes, (value) => value * Math.fround(1 / 255));
     const opened = await open();
     const predictions = [];
-    for (const [i, { role, temperature, least }] of PAGE.networks.entries()) {
+    for (const [i, { role, temperature, typical }] of PAGE.networks.entries()) {
       const { logits } = await opened[i].run({ pixels: new ort.Tensor("float32", input, [1, ...PAGE.shape]) });
       const probabilities = softmax(logits.data, temperature ?? 1);
       const best = probabilities.indexOf(Math.max(...probabilities));
-      predictions.push({ role, best, probabilities, isUnlike: least === null ? null : probabilities[best] < least });
+      const isUnlike = typical === null ? null : likeness(logits.data, typical.directions) < typical.least;
+      predictions.push({ role, best, probabilities, isUnlike });
     }
     return predictions;
   }

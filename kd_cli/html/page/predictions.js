@@ -77,12 +77,10 @@ const predictions = (() => {
   }
 
   function show(found, bytes, note) {
-    const told = found.some(({ isUnlike }) => isUnlike !== null);
+    const { isUnlike } = found.find((each) => each.isUnlike !== null) ?? {}; // a teacher's says more than a student's
     const differ = new Set(found.map(({ best }) => best)).size > 1;
     const isOdd = PAGE.areDigits && signs.looksLikeNoDigit(bytes);
-    find("verdict").replaceChildren(
-      ...verdict(found, told && (found.some(({ isUnlike }) => isUnlike) || differ || isOdd)),
-    );
+    find("verdict").replaceChildren(...verdict(found, isUnlike !== undefined && (isUnlike || isOdd)));
     find("verdict").classList.toggle("kd-differ", differ);
     find("note").textContent = note;
     find("note").hidden = !note;
