@@ -28,8 +28,9 @@ DIGITS = DataInfo("mnist", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,), d
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OnnxNetwork]:
     folder = tmp_path_factory.mktemp("networks")
-    metadata = Metadata(Role.student, "mlp-8", DIGITS, "kd", 0, 0.5, {}, confidence=Confidence(1.5, TYPICAL))
-    return {data.name: export_fresh(data, metadata, folder) for data in (DIGITS, COLOURED)}
+    metadata = Metadata(Role.student, "mlp-8", DIGITS, "kd", 0, 0.5, {})
+    known = replace(metadata, confidence=Confidence(1.5, TYPICAL))
+    return {"mnist": export_fresh(DIGITS, known, folder), "things": export_fresh(COLOURED, metadata, folder)}
 
 
 def read_page(folder: Path) -> dict[str, Any]:
