@@ -19,10 +19,9 @@ from kd_cli.config import KdError
 from kd_cli.distillation.methods import LEARNING_RATES, WEIGHTS, Range
 
 try:
-    import optuna  # noqa: F401
+    from optuna.distributions import BaseDistribution, FloatDistribution
 except ImportError as error:
     raise KdError("kd tune needs Optuna: pip install 'kd-cli[tune]'") from error
-from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
