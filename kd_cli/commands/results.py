@@ -271,7 +271,8 @@ class ComparisonResult(Result):
 class TrialResult:
     """A trial of a study: its setting, and the validation accuracy after each epoch that it was given.
 
-    ``state`` is "complete"; or "pruned" where it fell behind others, or "diverged".
+    ``state`` is "complete"; or "pruned" where it fell behind others, or "diverged". ``repeats`` are the validation
+    accuracies of the same setting with further seeds, if it was one of the finalists.
     """
 
     number: int
@@ -279,18 +280,22 @@ class TrialResult:
     state: str
     accuracies: tuple[float, ...]
     train_seconds: float
+    repeats: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TunedMethod(CellResult):
     """A method with the setting that validation images chose, trained with it on all training images.
 
-    ``trials`` counts those of ``search`` that came to an end, ``epochs`` what they were trained, ``seconds`` how long.
-    ``command`` repeats the first run.
+    ``validation_accuracy`` is the mean of ``validation_runs``, one for each seed that the setting was validated with.
+    ``trials`` counts those of ``search`` that came to an end, and ``repeats`` the runs of finalists with further seeds.
+    ``epochs`` is what all of these were trained, ``seconds`` how long. ``command`` repeats the first run.
     """
 
     validation_accuracy: float
+    validation_runs: tuple[float, ...]
     trials: int
+    repeats: int
     epochs: int
     seconds: float
     command: str
@@ -301,7 +306,7 @@ class TunedMethod(CellResult):
 class TuningResult(Result):
     """Methods and the baseline, each tuned with the same number of trials, judged on the test set.
 
-    ``settings`` is the file that ``kd compare --from-study`` takes.
+    ``trials_carried_out`` counts repeats, too. ``settings`` is the file that ``kd compare --from-study`` takes.
     """
 
     student: str

@@ -1,11 +1,11 @@
 """The search for a method's best setting: what is tried next, and what is kept of it.
 
 Trials come in rounds. What a round tries, and which of its trials are stopped early, depends on the trials of earlier
-rounds alone: not on how many are carried out at a time, or in which order they end. A search that was killed goes on
-with the trials that are missing, and ends where it would have ended.
+rounds alone: not on how many are carried out at a time, or in which order they end. In the end the settings of a few
+trials, the finalists, are trained with further seeds. A search that was killed goes on with what is missing, and ends
+where it would have ended.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,23 +17,24 @@ import numpy as np
 from kd_cli.commands.grid import Cell
 from kd_cli.config import KdError
 from kd_cli.distillation.methods import LEARNING_RATES, WEIGHTS, Range
-from kd_cli.files import require_regular
 
 try:
-    import optuna
+    from optuna.distributions import BaseDistribution, FloatDistribution
 except ImportError as error:
     raise KdError("kd tune needs Optuna: pip install 'kd-cli[tune]'") from error
-from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kd_cli.commands.trials import DIVERGED, NUMBER, new_study
+from kd_cli.commands.journal import Journal
+from kd_cli.commands.scores import accuracy_of, estimate_scores
+from kd_cli.commands.trials import NUMBER, REPEAT, Key, key_of, new_study
+from kd_cli.commands.tune_config import FINALISTS, REPEATS
 
 ROUND = 4
 """Trials of a method that are proposed together, so that they may be carried out side by side."""
+
+WEAKEST = 1
+"""The number of the trial in which the teacher counts least. It is in the first round, and so is not pruned."""
 
 RANDOM_TRIALS = 8
 """Trials before the Gaussian process is asked: it has too little to learn from."""
@@ -53,8 +54,8 @@ class Search:
         images: how many validation images there are.
 
     Attributes:
-        done: the trials that came to an end, by number.
-        failed: the numbers of those that came to nothing; they are not kept.
+        done: the trials and repeats that came to an end, by key.
+        failed: the keys of those that came to nothing; they are not kept.
 
     Raises:
         KdError: the journal cannot be read or written, or is damaged.
@@ -66,52 +67,91 @@ class Search:
         self.distributions: dict[str, BaseDistribution] = {
             name: FloatDistribution(each.low, each.high, log=each.log) for name, each in self.ranges.items()
         }
-        self.done: dict[int, FrozenTrial] = {}
-        self.failed: set[int] = set()
+        self.failed: set[Key] = set()
         self._proposed = 0
-        try:
-            self._journal = _open_journal(path)
-            for trial in self._journal.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
-                self.done.setdefault(trial.user_attrs[NUMBER], trial)
-        except OSError as error:
-            raise KdError(f"cannot write {path}: {error.strerror or error}; choose another --results-dir") from error
-        except (OptunaError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-            raise KdError(f"{path} is damaged: remove it, or use --fresh") from error
+        self._repeats_proposed = False
+        self._journal = Journal(path)
+        self.done = self._journal.done
+        self._weakest = {name: self.ranges[name].low for name in WEIGHTS if name in self.ranges}
 
     def next_round(self) -> list[FrozenTrial]:
-        """The trials to carry out next; none before the last ones have come to an end, and at the end of the search."""
+        """The trials to carry out next, or the repeats; none before the last ones have come to an end."""
         while self._proposed < self.trials and self._is_over(self._proposed):
             start, self._proposed = self._proposed, min(self._proposed + ROUND, self.trials)
             if not self._is_over(self._proposed):
                 return self._propose(start, self._proposed)
+        if self._is_over(self.trials) and not self._repeats_proposed:
+            self._repeats_proposed = True
+            return self._propose_repeats()
         return []
 
     def keep(self, trial: FrozenTrial) -> None:
-        """Write down a trial that came to an end.
+        """Write down a trial, or a repeat, that came to an end.
 
         Raises:
             KdError: the journal cannot be written.
         """
-        try:
-            self._journal.add_trial(trial)
-        except OSError as error:
-            raise KdError(f"cannot write {self.path}: {error.strerror or error}; free some space") from error
-        self.done[trial.user_attrs[NUMBER]] = trial
+        self._journal.keep(trial)
 
     def before(self, number: int) -> list[FrozenTrial]:
         """The trials that came to an end, in the order of their numbers, that are in rounds before this one's."""
-        return [self.done[each] for each in sorted(self.done) if each < number - number % ROUND]
+        return [trial for trial in self.counted if trial.user_attrs[NUMBER] < number - number % ROUND]
+
+    def rivals_of(self, proposal: FrozenTrial) -> list[FrozenTrial]:
+        """What it competes with: for a trial those of earlier rounds. A repeat has no rivals, so nothing stops it."""
+        return [] if proposal.user_attrs[REPEAT] else self.before(proposal.user_attrs[NUMBER])
 
     @property
     def counted(self) -> list[FrozenTrial]:
         """The trials that came to an end, but for those that a longer search has left behind."""
-        return [self.done[each] for each in sorted(self.done) if each < self.trials]
+        return [self.done[number, 0] for number in range(self.trials) if (number, 0) in self.done]
+
+    @property
+    def finalists(self) -> list[FrozenTrial]:
+        """The trials whose settings are trained with further seeds, as many for every method: the best ones.
+
+        The one in which the teacher counts least is always among them. It is nearly the baseline, and a setting that
+        does harm must not win over it by one lucky seed.
+        """
+
+        def rank(trial: FrozenTrial) -> tuple[bool, float]:
+            always = bool(self._weakest) and trial.user_attrs[NUMBER] == WEAKEST
+            return always, accuracy_of(trial)
+
+        complete = [trial for trial in self.counted if trial.state is TrialState.COMPLETE]
+        return sorted(complete, key=rank, reverse=True)[:FINALISTS]
+
+    def repeats_of(self, trial: FrozenTrial) -> list[FrozenTrial]:
+        """The same setting with further seeds, as far as these came to an end."""
+        keys = [(trial.user_attrs[NUMBER], repeat) for repeat in range(1, 1 + REPEATS)]
+        return [self.done[key] for key in keys if key in self.done]
+
+    def accuracies_of(self, trial: FrozenTrial) -> list[float]:
+        """The validation accuracies of a trial and its repeats, but for those that diverged."""
+        runs = [trial, *self.repeats_of(trial)]
+        return [accuracy_of(each) for each in runs if each.state is TrialState.COMPLETE]
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The trial with the best validation accuracy after its last epoch, the first of equals; None without any."""
-        complete = [trial for trial in self.counted if trial.state is TrialState.COMPLETE]
-        return max(complete, key=accuracy_of, default=None)
+        """The finalist with the best mean validation accuracy, of those that came to an end with most seeds."""
+
+        def quality(trial: FrozenTrial) -> tuple[int, float]:
+            accuracies = self.accuracies_of(trial)
+            return len(accuracies), fmean(accuracies)
+
+        return max(self.finalists, key=quality, default=None)
+
+    @property
+    def carried_out(self) -> list[FrozenTrial]:
+        """The trials that count, and the repeats of the finalists."""
+        return [*self.counted, *(repeat for trial in self.finalists for repeat in self.repeats_of(trial))]
+
+    @property
+    def missing(self) -> int:
+        """How many trials and repeats are still to come, at most: there may be fewer finalists than places."""
+        if self._is_over(self.trials):
+            return len(self._propose_repeats())
+        return self.trials - len(self.counted) + min(FINALISTS, self.trials) * REPEATS
 
     def cell_of(self, trial: FrozenTrial) -> Cell:
         """What a trial tries."""
@@ -120,7 +160,8 @@ class Search:
         return replace(self.cell, method=replace(self.cell.method, **options), lr=lr)
 
     def _is_over(self, end: int) -> bool:
-        return all(number in self.done or number in self.failed for number in range(end))
+        keys = [(number, 0) for number in range(end)]
+        return all(key in self.done or key in self.failed for key in keys)
 
     def _propose(self, start: int, end: int) -> list[FrozenTrial]:
         """The trials of a round that are not done. All are proposed: each keeps away from the ones before it."""
@@ -135,20 +176,33 @@ class Search:
                     state=TrialState.RUNNING,
                     params=self._choose(number, known),
                     distributions=self.distributions,
-                    user_attrs={NUMBER: number},
+                    user_attrs={NUMBER: number, REPEAT: 0},
                 )
             )
-        return [trial for trial in known[len(earlier) :] if trial.user_attrs[NUMBER] not in self.done]
+        return [trial for trial in known[len(earlier) :] if key_of(trial) not in self.done]
+
+    def _propose_repeats(self) -> list[FrozenTrial]:
+        """The repeats of the finalists that are not done."""
+        repeats = [
+            create_trial(
+                state=TrialState.RUNNING,
+                params=trial.params,
+                distributions=self.distributions,
+                user_attrs={NUMBER: trial.user_attrs[NUMBER], REPEAT: repeat},
+            )
+            for trial in self.finalists
+            for repeat in range(1, 1 + REPEATS)
+        ]
+        return [repeat for repeat in repeats if key_of(repeat) not in self.done]
 
     def _choose(self, number: int, known: Sequence[FrozenTrial]) -> dict[str, float]:
         """First the setting without tuning, then the one in which the teacher counts least; then what is promising."""
         own = self.cell.options
         untuned = {name: float(np.clip(own[name], each.low, each.high)) for name, each in self.ranges.items()}
-        weakest = {name: self.ranges[name].low for name in WEIGHTS if name in self.ranges}
         if number == 0:
             return untuned
-        if number == 1 and weakest:
-            return untuned | weakest
+        if number == WEAKEST and self._weakest:
+            return untuned | self._weakest
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         chosen = self._sample(GPSampler(seed=seed, n_startup_trials=RANDOM_TRIALS), known)
         if chosen in [trial.params for trial in known]:  # it would come to the same
@@ -160,69 +214,3 @@ class Search:
         study.add_trials(known)
         params = study.ask(self.distributions).params
         return {name: float(f"{value:.{DIGITS}g}") for name, value in params.items()}
-
-
-def accuracy_of(trial: FrozenTrial) -> float:
-    """The validation accuracy after the last epoch of a trial that was not stopped."""
-    assert trial.value is not None
-    return trial.value
-
-
-def estimate_scores(trials: Sequence[FrozenTrial], images: int) -> list[float]:
-    """What trials came to, or would have come to, for a model of them: minus the logarithm of the share of errors.
-
-    On that scale trials near the best one stay apart, and hopeless ones do not. A trial that was stopped gets what it
-    would have gained, on average of those that went on.
-
-    Args:
-        trials: some that came to an end.
-        images: how many validation images there were.
-    """
-
-    def score(accuracy: float) -> float:
-        return -math.log(max(1 - accuracy, 0.5 / images))
-
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    scores = []
-    for trial in trials:
-        if trial.state is TrialState.COMPLETE:
-            scores.append(score(accuracy_of(trial)))
-        elif DIVERGED in trial.user_attrs or trial.last_step is None:
-            scores.append(0.0)
-        else:
-            epoch = trial.last_step
-            gains = [score(accuracy_of(other)) - score(other.intermediate_values[epoch]) for other in complete]
-            scores.append(score(trial.intermediate_values[epoch]) + (fmean(gains) if gains else 0.0))
-    return scores
-
-
-class _NoLock(JournalFileOpenLock):
-    """In place of a lock file, which would outlive a command that is killed.
-
-    Only the command writes, not its workers, and it adds a whole line at a time.
-    """
-
-    def acquire(self) -> bool:
-        """Nothing to wait for."""
-        return True
-
-    def release(self) -> None:
-        """Nothing to let go of."""
-
-
-def _open_journal(path: Path) -> optuna.Study:
-    require_regular(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_torn_line(path)
-    storage = JournalStorage(JournalFileBackend(str(path), _NoLock(str(path))))
-    return optuna.create_study(storage=storage, study_name=path.stem, direction="maximize", load_if_exists=True)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Take away what a process that was killed has left of its last line: Optuna would append to it."""
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)

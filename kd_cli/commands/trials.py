@@ -18,8 +18,12 @@ from kd_cli.networks.classifier import compute_logits
 from kd_cli.training.callbacks import History
 from kd_cli.training.loop import Callback, DivergedError, Epoch, Training, fit
 
-NUMBER, SECONDS, DIVERGED = "number", "seconds", "diverged"
-"""What is noted of a trial: its number in the search, the seconds that it trained, and how it diverged, if it did."""
+NUMBER, REPEAT, SECONDS, DIVERGED = "number", "repeat", "seconds", "diverged"
+"""What is noted of a trial: its number in the search, which repeat of that trial it is (0: none, it is the trial), the
+seconds that it trained, and how it diverged, if it did."""
+
+Key = tuple[int, int]
+"""A trial's number, and which repeat it is."""
 
 REDUCTION = 3
 """Successive halving: of the trials that reach the end of epoch 1, 3, 9, ..., a third goes on.
@@ -32,13 +36,18 @@ the best validation accuracy of a search is 0.05 points lower, Hyperband's 0.04,
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it speaks of each study and trial
 
 
+def key_of(trial: FrozenTrial) -> Key:
+    """What tells a trial, or a repeat, from all others of its search."""
+    return trial.user_attrs[NUMBER], trial.user_attrs[REPEAT]
+
+
 @dataclass(frozen=True)
 class TrialTask:
-    """A trial that is to be carried out.
+    """A trial, or a repeat with another seed, that is to be carried out.
 
     Attributes:
         cell: the student, the method, and the setting that is tried.
-        proposal: the same setting as Optuna has it, with the trial's number.
+        proposal: the same setting as Optuna has it, with the trial's number and repeat.
         earlier: the trials that it competes with. They are those of earlier rounds, so that what becomes of a trial
             does not depend on which others are carried out beside it.
         prune: whether to stop it where it falls behind them.
@@ -51,8 +60,13 @@ class TrialTask:
     prune: bool
     common: StudentConfig
 
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return self.common.training.seed + int(self.proposal.user_attrs[REPEAT])
+
     def __str__(self) -> str:
-        return str(self.cell)
+        return f"{self.cell}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,7 @@ def _carry_out(task: TrialTask) -> FrozenTrial:
     trial = study.ask(task.proposal.distributions)
     worker = worker_for(task.common)
     cell = task.cell
-    whole = with_student(worker.job, cell.student, cell.method, worker.job.training.seed, cell.lr)
+    whole = with_student(worker.job, cell.student, cell.method, task.seed, cell.lr)
     job = without_test(whole)
     training, watch = worker.start(job), Watch(trial)
     try:

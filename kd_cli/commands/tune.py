@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 
 from tqdm import tqdm
 
@@ -28,10 +29,10 @@ from kd_cli.commands.results import (
 )
 from kd_cli.commands.run_store import source_digest
 from kd_cli.commands.runs import forget_worker, share_outputs
-from kd_cli.commands.search import Search, accuracy_of
+from kd_cli.commands.search import Search
 from kd_cli.commands.settings import Setting, TunedSettings, write_settings
-from kd_cli.commands.trials import DIVERGED, NUMBER, SECONDS, TrialOutcome, TrialTask, carry_out_trial
-from kd_cli.commands.tune_config import TuneConfig
+from kd_cli.commands.trials import DIVERGED, NUMBER, SECONDS, TrialOutcome, TrialTask, carry_out_trial, key_of
+from kd_cli.commands.tune_config import REPEATS, TuneConfig
 from kd_cli.config import (
     ConfigError,
     DataConfig,
@@ -120,7 +121,7 @@ def _require_usable(tuning: TuneConfig, data: DataConfig, training: TrainingConf
         raise ConfigError(f"{flag}: in the end there are no validation images to choose an epoch by; leave it out")
     if data.validation_fraction == 0:
         raise ConfigError("--validation-fraction 0: settings are chosen by validation images; use 0.1")
-    replace(training, seed=training.seed + tuning.seeds - 1)  # refuses a last seed that is too large
+    replace(training, seed=training.seed + max(tuning.seeds - 1, REPEATS))  # refuses a last seed that is too large
 
 
 def _open_search(cell: Cell, job: Job, tuning: TuneConfig) -> Search:
@@ -147,29 +148,29 @@ def _study_path(job: Job, tuning: TuneConfig, what: str, identity: object, suffi
 def _search(
     searches: Sequence[Search], common: StudentConfig, job: Job, tuning: TuneConfig, make_executor: MakeExecutor
 ) -> tuple[int, list[FailedRun]]:
-    """Carry out the trials that are missing; how many these were, and those that came to nothing.
+    """Carry out the trials and repeats that are missing; how many these were, and those that came to nothing.
 
     Raises:
         RunStoppedError: the user stopped it; says what is kept.
         KdError: a journal cannot be written, or no trial of the baseline came to an end.
     """
     by_method = {search.cell.method.method: search for search in searches}
-    total = len(searches) * tuning.trials
-    before = sum(len(search.counted) for search in searches)
+    before = sum(len(search.carried_out) for search in searches)
+    missing = sum(search.missing for search in searches)
     carried_out, failed = 0, []
 
     def next_tasks() -> list[TrialTask]:
         return [
-            TrialTask(search.cell_of(each), each, tuple(search.before(each.user_attrs[NUMBER])), tuning.prune, common)
+            TrialTask(search.cell_of(each), each, tuple(search.rivals_of(each)), tuning.prune, common)
             for search in searches
             for each in search.next_round()
         ]
 
-    workers = max(1, min(count_workers(tuning.jobs, job), total - before))
-    if before < total:
+    workers = max(1, min(count_workers(tuning.jobs, job), missing))
+    if missing:
         share_outputs(job, [search.cell for search in searches])
     try:
-        with tqdm(total=total, initial=before, unit="trial", disable=None, leave=False, smoothing=0) as bar:
+        with tqdm(total=before + missing, initial=before, unit="trial", disable=None, leave=False, smoothing=0) as bar:
             for task, outcome in carry_out_rounds(next_tasks, carry_out_trial, workers, make_executor):
                 if isinstance(outcome, WorkerDiedError):
                     outcome = TrialOutcome(None, str(outcome))
@@ -177,14 +178,15 @@ def _search(
                 if outcome.trial is not None:
                     search.keep(outcome.trial)
                 else:
-                    search.failed.add(task.proposal.user_attrs[NUMBER])
+                    search.failed.add(key_of(task.proposal))
                     failed.append(FailedRun(str(task), outcome.error or ""))
                 carried_out += 1
                 bar.set_description(str(task))
                 bar.update(1)
     except KeyboardInterrupt as error:
-        kept = sum(len(search.counted) for search in searches)
-        raise stopped(searches[0].path.parent, f"{kept} of {total} trials", tuning.fresh) from error
+        kept = sum(len(search.carried_out) for search in searches)
+        whole = f"{kept} of {before + missing} trials and repeats"
+        raise stopped(searches[0].path.parent, whole, tuning.fresh) from error
     finally:
         forget_worker()
     for search in searches:
@@ -209,15 +211,17 @@ def _describe(row: CellResult, searches: Sequence[Search], common: StudentConfig
     """A row of the final comparison, with the search behind it."""
     search = next(each for each in searches if each.cell.method.method == row.method)
     assert search.best is not None  # it was trained
-    cell, trials = search.cell_of(search.best), search.counted
+    cell, accuracies = search.cell_of(search.best), search.accuracies_of(search.best)
     training = replace(common.training, lr=search.best.params["lr"])
     arguments = as_arguments(cell.method, common.teachers, common.labels, common.data, training, common.run)
     return TunedMethod(
         **vars(row),
-        validation_accuracy=accuracy_of(search.best),
-        trials=len(trials),
-        epochs=sum(len(trial.intermediate_values) for trial in trials),
-        seconds=sum(trial.user_attrs[SECONDS] for trial in trials),
+        validation_accuracy=fmean(accuracies),
+        validation_runs=tuple(accuracies),
+        trials=len(search.counted),
+        repeats=len(search.carried_out) - len(search.counted),
+        epochs=sum(len(trial.intermediate_values) for trial in search.carried_out),
+        seconds=sum(trial.user_attrs[SECONDS] for trial in search.carried_out),
         command=shlex.join(["kd", "distill", "--student", row.student, *arguments]),
         search=tuple(
             TrialResult(
@@ -226,7 +230,8 @@ def _describe(row: CellResult, searches: Sequence[Search], common: StudentConfig
                 state="diverged" if DIVERGED in trial.user_attrs else trial.state.name.lower(),
                 accuracies=tuple(trial.intermediate_values.values()),
                 train_seconds=trial.user_attrs[SECONDS],
+                repeats=tuple(search.accuracies_of(trial)[1:]),
             )
-            for trial in trials
+            for trial in search.counted
         ),
     )

@@ -7,6 +7,12 @@ from kd_cli.config import option
 from kd_cli.distillation.methods import layer_option
 from kd_cli.networks.spec import SPEC_HELP, Spec, parse_spec
 
+FINALISTS, REPEATS = 4, 2
+"""How many settings of a method are trained with further seeds before one is chosen, and with how many more.
+
+The best of many trials with one seed each is the luckiest rather than the best one.
+"""
+
 
 @dataclass(frozen=True)
 class TuneConfig(KeptRunsConfig):

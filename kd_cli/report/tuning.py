@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kd_cli.commands.results import TunedMethod, TuningResult
+from kd_cli.commands.tune_config import FINALISTS, REPEATS
 from kd_cli.distillation.methods import LEARNING_RATES, METHODS, OPTION_SYMBOLS, Range, describe_options
 from kd_cli.report import as_csv
 from kd_cli.report.comparison import (
@@ -108,18 +109,20 @@ def _table(result: TuningResult, widths: Mapping[str, int]) -> Table:
 
 
 def _print_notes(console: Console, result: TuningResult, dropped: list[str]) -> None:
-    trials, epochs = sum(row.trials for row in result.rows), sum(row.epochs for row in result.rows)
-    runs = result.runs
+    trials, repeats = sum(row.trials for row in result.rows), sum(row.repeats for row in result.rows)
+    epochs, runs = sum(row.epochs for row in result.rows), result.runs
     notes = [
-        f"Validation: of the best trial, on {counted(result.validation_images, 'training image')} that were set aside; "
-        "the best of many is flattered. Its setting was then trained on all training images.",
+        f"Validation: mean over {REPEATS + 1} seeds, on {counted(result.validation_images, 'training image')} "
+        f"set aside. By it the setting was chosen out of {FINALISTS}: those of the best trials with one seed, and that "
+        "of the trial in which the teacher counts least. It was then trained on all training images.",
         f"Accuracy: mean ± standard deviation over the seeds, on {counted(result.test_images, 'test image')}.",
         *explain_verdicts(result.rows),
         *([say_dropped(dropped)] if dropped else []),
         *describe_faults(result.rows, lambda row: row.method),
         *describe_origin(result),
-        f"{counted(trials, 'trial')}, {result.trials_carried_out} of them carried out now, trained for {epochs:,} of "
-        f"{trials * result.epochs:,} epochs; {counted(runs.total, 'run')}, {runs.carried_out} of them carried out now, "
+        f"{counted(trials, 'trial')} and {counted(repeats, 'repeat')}, {result.trials_carried_out} of them carried out "
+        f"now, trained for {epochs:,} of {(trials + repeats) * result.epochs:,} epochs; "
+        f"{counted(runs.total, 'run')}, {runs.carried_out} of them carried out now, "
         f"{runs.side_by_side} at a time; {len(result.failed)} failed; kept in {result.results_dir}",
         f"Settings: {result.settings} (kd compare --from-study)",
         "The same rows, one by one:",

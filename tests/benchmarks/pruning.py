@@ -50,7 +50,8 @@ def main() -> None:
         for pruner in PRUNERS
     }
     for pruner, rows in found.items():
-        saved = len(rows) * TRIALS * EPOCHS / sum(row.epochs for row in rows)
+        epochs = sum(len(trial.accuracies) for row in rows for trial in row.search)
+        saved = len(rows) * TRIALS * EPOCHS / epochs
         losses = [
             100 * (row.validation_accuracy - whole.validation_accuracy)
             for row, whole in zip(rows, found["none"], strict=True)

@@ -1,6 +1,7 @@
 """Trials that train nothing: their accuracies follow from the setting, so that the best one is known."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ BEST_LR = 0.004
 """The learning rate that the trials are best with, whatever the method."""
 
 
-def plant(patch: pytest.MonkeyPatch, weight: float) -> None:
-    """A method "planted", whose best weight is this one; and trials that take no time."""
+def plant(patch: pytest.MonkeyPatch, weight: float, luck: Callable[[Training], float] = lambda training: 0.0) -> None:
+    """A method "planted", whose best weight is this one; and trials that take no time.
+
+    ``luck`` is what a trial's accuracy gains by chance.
+    """
     row = METHODS["kl"]
     planted = Method(row.short, "", "", row.reads, 1, row.loss, {"weight": 1.0}, {"weight": Range(0.001, 10)})
     patch.setitem(METHODS, "planted", planted)
@@ -24,8 +28,8 @@ def plant(patch: pytest.MonkeyPatch, weight: float) -> None:
         own = getattr(training.objective, "weights", (weight,))[0]
         away = math.log(own / weight) ** 2 + math.log(training.config.lr / BEST_LR) ** 2
         for epoch in range(1, training.config.epochs + 1):
-            accuracy = 1 - 0.02 * (1 + away) * (1 + 2 / epoch)
-            training.history.append(EpochResult(epoch, 1.0, max(0.1, accuracy), 0, 0.5))
+            accuracy = 1 - 0.02 * (1 + away) * (1 + 2 / epoch) + luck(training)
+            training.history.append(EpochResult(epoch, 1.0, min(1.0, max(0.1, accuracy)), 0, 0.5))
             for callback in callbacks[1:]:
                 callback.on_epoch_end(training, Epoch(epoch, 1.0, accuracy, 0.5))
             if training.stop_requested:

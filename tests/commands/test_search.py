@@ -8,8 +8,10 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kd_cli.commands.grid import Cell
-from kd_cli.commands.search import ROUND, Search, estimate_scores
-from kd_cli.commands.trials import DIVERGED, NUMBER, SECONDS
+from kd_cli.commands.scores import estimate_scores
+from kd_cli.commands.search import ROUND, Search
+from kd_cli.commands.trials import DIVERGED, NUMBER, REPEAT, SECONDS, key_of
+from kd_cli.commands.tune_config import FINALISTS, REPEATS
 from kd_cli.config import KdError
 from kd_cli.distillation.methods import FROM_LABELS, LEARNING_RATES, METHODS, MethodConfig
 from kd_cli.networks.spec import parse_spec
@@ -22,19 +24,34 @@ def open_search(folder: Path, cell: Cell = KD, trials: int = TRIALS, seed: int =
     return Search(cell, folder / "kd.journal", trials, seed, images=1000)
 
 
-def finish(search: Search, proposal: FrozenTrial) -> None:
-    """Bring a trial to an end, with an accuracy that follows from its setting."""
-    accuracy = 0.9 - abs(proposal.params["lr"] - 0.002) - 0.01 * proposal.params.get("temperature", 0)
-    attributes = {**proposal.user_attrs, SECONDS: 1.0}
+def keep(search: Search, proposal: FrozenTrial, accuracy: float, state: TrialState = TrialState.COMPLETE) -> None:
+    """Bring a trial to an end."""
     search.keep(
         create_trial(
+            state=state,
             params=proposal.params,
             distributions=proposal.distributions,
             intermediate_values={1: accuracy},
-            value=accuracy,
-            user_attrs=attributes,
+            value=accuracy if state is TrialState.COMPLETE else None,
+            user_attrs={**proposal.user_attrs, SECONDS: 1.0},
         )
     )
+
+
+def finish(search: Search, proposal: FrozenTrial) -> None:
+    """Bring a trial to an end, with an accuracy that follows from its setting."""
+    accuracy = 0.9 - abs(proposal.params["lr"] - 0.002) - 0.01 * proposal.params.get("temperature", 0)
+    keep(search, proposal, accuracy)
+
+
+def finish_trials(search: Search, accuracies: dict[int, float], otherwise: float = 0.5) -> list[FrozenTrial]:
+    """Bring all trials to an end, with these accuracies by number; the repeats that are proposed then."""
+    while proposals := search.next_round():
+        if proposals[0].user_attrs[REPEAT]:
+            break
+        for proposal in proposals:
+            keep(search, proposal, accuracies.get(proposal.user_attrs[NUMBER], otherwise))
+    return proposals
 
 
 def carry_out(search: Search, shuffle: int | None = None, most: int = 1000) -> None:
@@ -96,7 +113,7 @@ def test_a_trial_that_failed_does_not_hold_up_the_next_round(tmp_path: Path) -> 
     failed, *others = search.next_round()
     for proposal in others:
         finish(search, proposal)
-    search.failed.add(failed.user_attrs[NUMBER])
+    search.failed.add(key_of(failed))
     assert len(search.next_round()) == ROUND
     assert [trial.user_attrs[NUMBER] for trial in open_search(tmp_path).next_round()] == [0]
 
@@ -110,20 +127,20 @@ def test_the_order_in_which_trials_end_changes_nothing(
     assert settings(search) == whole
 
 
-@pytest.mark.parametrize("most", [0, 1, 5, 11, 12, 13])
+@pytest.mark.parametrize("most", [0, 1, 5, 11, 12, 13, 14, 15, 21])
 def test_a_search_goes_on_where_it_was_stopped(tmp_path: Path, whole: list[dict[str, float]], most: int) -> None:
     carry_out(open_search(tmp_path), shuffle=3, most=most)
     again = open_search(tmp_path)
     assert len(again.done) == most
     carry_out(again)
     assert settings(again) == whole
-    assert len(open_search(tmp_path).done) == TRIALS
+    assert len(open_search(tmp_path).done) == TRIALS + FINALISTS * REPEATS
 
 
 def test_a_longer_search_begins_with_the_shorter_one(tmp_path: Path, whole: list[dict[str, float]]) -> None:
     carry_out(open_search(tmp_path, trials=6))
     longer = open_search(tmp_path)
-    assert len(longer.done) == 6
+    assert settings(longer) == whole[:6]
     carry_out(longer)
     assert settings(longer) == whole
 
@@ -131,7 +148,7 @@ def test_a_longer_search_begins_with_the_shorter_one(tmp_path: Path, whole: list
 def test_a_shorter_search_does_not_see_the_longer_one(tmp_path: Path, whole: list[dict[str, float]]) -> None:
     carry_out(open_search(tmp_path))
     shorter = open_search(tmp_path, trials=3)
-    assert shorter.next_round() == []
+    assert {proposal.user_attrs[NUMBER] for proposal in shorter.next_round()} <= {0, 1, 2}
     assert settings(shorter) == whole[:3]
     assert shorter.best is not None
     assert shorter.best.params in whole[:3]
@@ -156,23 +173,62 @@ def test_the_best_is_the_first_of_equals_and_none_that_was_stopped(tmp_path: Pat
         [(TrialState.COMPLETE, 0.5), (TrialState.PRUNED, 0.9), (TrialState.COMPLETE, 0.7), (TrialState.COMPLETE, 0.7)],
         strict=True,
     ):
-        search.keep(
-            create_trial(
-                state=state,
-                params=proposal.params,
-                distributions=proposal.distributions,
-                intermediate_values={1: accuracy},
-                value=accuracy if state is TrialState.COMPLETE else None,
-                user_attrs=proposal.user_attrs,
-            )
-        )
+        keep(search, proposal, accuracy, state)
     assert search.best is not None
     assert search.best.user_attrs[NUMBER] == 2
 
 
+class TestFinalists:
+    def test_are_the_best_trials_and_the_one_in_which_the_teacher_counts_least(self, tmp_path: Path) -> None:
+        repeats = finish_trials(open_search(tmp_path), {1: 0.1, 5: 0.7, 6: 0.6, 9: 0.8, 12: 0.9})
+        assert sorted(map(key_of, repeats)) == [(number, repeat) for number in (1, 5, 9, 12) for repeat in (1, 2)]
+
+    def test_of_the_baseline_are_the_best_trials_and_as_many(self, tmp_path: Path) -> None:
+        search = open_search(tmp_path, Cell(KD.student, FROM_LABELS, 0.001))
+        repeats = finish_trials(search, {1: 0.1, 5: 0.7, 6: 0.6, 9: 0.8, 12: 0.9})
+        assert {proposal.user_attrs[NUMBER] for proposal in repeats} == {5, 6, 9, 12}
+
+    def test_have_the_settings_of_their_trials_and_are_not_pruned(self, tmp_path: Path) -> None:
+        search = open_search(tmp_path)
+        for repeat in finish_trials(search, {}):
+            assert repeat.params == search.done[repeat.user_attrs[NUMBER], 0].params
+            assert search.rivals_of(repeat) == []
+
+    def test_are_no_more_than_there_are_trials(self, tmp_path: Path) -> None:
+        search = open_search(tmp_path, trials=2)
+        assert search.missing == 2 + 2 * REPEATS
+        assert len(finish_trials(search, {})) == search.missing == 2 * REPEATS
+
+    def test_are_judged_by_their_mean_so_that_one_lucky_seed_does_not_choose(self, tmp_path: Path) -> None:
+        search = open_search(tmp_path)
+        later = {5: (0.7, 0.72), 9: (0.6, 0.5), 12: (0.5, 0.5)}
+        for repeat in finish_trials(search, {5: 0.71, 9: 0.8, 12: 0.9}):
+            number, again = key_of(repeat)
+            keep(search, repeat, later.get(number, (0.4, 0.4))[again - 1])
+        assert search.best is not None
+        assert search.best.user_attrs[NUMBER] == 5
+        assert search.accuracies_of(search.best) == [0.71, 0.7, 0.72]
+
+    def test_that_diverge_with_a_further_seed_come_after_those_that_do_not(self, tmp_path: Path) -> None:
+        search = open_search(tmp_path)
+        for repeat in finish_trials(search, {5: 0.7, 9: 0.8}):
+            number, again = key_of(repeat)
+            diverged = (number, again) == (9, 2)
+            keep(search, repeat, 0.7 if number == 5 else 0.9, TrialState.PRUNED if diverged else TrialState.COMPLETE)
+        assert search.best is not None
+        assert search.best.user_attrs[NUMBER] != 9
+
+    def test_whose_repeats_are_known_are_not_repeated_by_a_longer_search(self, tmp_path: Path) -> None:
+        shorter = open_search(tmp_path, trials=6)
+        for repeat in finish_trials(shorter, {4: 0.8, 5: 0.7}):
+            keep(shorter, repeat, 0.7)
+        repeats = finish_trials(open_search(tmp_path), {13: 0.9})
+        assert {proposal.user_attrs[NUMBER] for proposal in repeats} == {13}
+
+
 class TestTheJournal:
     def test_is_optunas(self, tmp_path: Path) -> None:
-        carry_out(open_search(tmp_path, trials=3))
+        carry_out(open_search(tmp_path), most=3)
         backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "kd.journal"))
         study = optuna.load_study(study_name="kd", storage=optuna.storages.JournalStorage(backend))
         assert [trial.user_attrs[NUMBER] for trial in study.trials] == [0, 1, 2]
@@ -181,11 +237,11 @@ class TestTheJournal:
     def test_whose_last_line_was_cut_off_has_lost_that_trial_alone(
         self, tmp_path: Path, whole: list[dict[str, float]], cut: int
     ) -> None:
-        carry_out(open_search(tmp_path, trials=7))
+        carry_out(open_search(tmp_path), most=7)
         path = tmp_path / "kd.journal"
         path.write_bytes(path.read_bytes()[:-cut])
         search = open_search(tmp_path)
-        assert sorted(search.done) == [0, 1, 2, 3, 4, 5]
+        assert sorted(search.done) == [(number, 0) for number in range(6)]
         carry_out(search)
         assert settings(open_search(tmp_path)) == whole
 

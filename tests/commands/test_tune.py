@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -15,12 +16,12 @@ from kd_cli.commands.results import TrainingResult, TuningResult
 from kd_cli.commands.train_teacher import train_teacher
 from kd_cli.commands.trials import TrialTask
 from kd_cli.commands.tune import tune
-from kd_cli.commands.tune_config import TuneConfig
+from kd_cli.commands.tune_config import FINALISTS, REPEATS, TuneConfig
 from kd_cli.config import MAX_SEED, ConfigError, DataConfig, KdError, RunConfig, RunStoppedError, TrainingConfig
 from kd_cli.data.dataset import Dataset
 from kd_cli.networks.spec import parse_spec
 from kd_cli.training import loop
-from kd_cli.training.loop import DivergedError
+from kd_cli.training.loop import DivergedError, Training
 from kd_cli.training.processes import InProcess
 from tests.commands.curves import plant
 from tests.conftest import CommandLine, make_dataset, read_json
@@ -28,6 +29,8 @@ from tests.sources import register
 
 MLP = parse_spec("mlp-4")
 TWO_EPOCHS = TrainingConfig(epochs=2)
+ALL = 5 + FINALISTS * REPEATS
+"""Trials and repeats of a method with five trials, if pruning leaves enough finalists."""
 
 Tune = Callable[..., TuningResult]
 
@@ -88,19 +91,21 @@ class TestTheResult:
         assert [(row.method, row.trials, len(row.search)) for row in result.rows] == [
             (method, 5, 5) for method in ("labels", "kd", "dist")
         ]
-        assert (result.trials, result.trials_carried_out) == (5, 15)
+        assert [row.repeats for row in result.rows] == [REPEATS * FINALISTS] * 3
+        assert (result.trials, result.trials_carried_out) == (5, 3 * ALL)
         assert [sorted(row.options) for row in result.rows] == [
             ["lr"],
             ["alpha", "lr", "temperature"],
             ["beta", "lr", "temperature", "weight"],
         ]
 
-    def test_chooses_the_setting_with_the_best_validation_accuracy(self, tune_here: Tune) -> None:
+    def test_chooses_the_setting_with_the_best_validation_accuracy_over_seeds(self, tune_here: Tune) -> None:
         for row in tune_here().rows:
-            complete = [trial for trial in row.search if trial.state == "complete"]
-            best = max(complete, key=lambda trial: trial.accuracies[-1])
-            assert row.options == best.options
-            assert row.validation_accuracy == best.accuracies[-1]
+            runs = [(trial.options, (trial.accuracies[-1], *trial.repeats)) for trial in row.search if trial.repeats]
+            best = max(fmean(accuracies) for _, accuracies in runs)
+            assert len(runs) == FINALISTS
+            assert (row.options, row.validation_runs) in runs
+            assert row.validation_accuracy == fmean(row.validation_runs) == best
 
     def test_validates_on_training_images_and_trains_on_all_of_them_in_the_end(self, tune_here: Tune) -> None:
         result = tune_here()
@@ -213,6 +218,18 @@ class TestPlanted:
         row = result.rows[1]
         assert row.options["weight"] == pytest.approx(best, rel=0.1)
 
+    def test_a_setting_that_is_good_with_one_seed_alone_is_not_chosen(
+        self, monkeypatch: pytest.MonkeyPatch, tune_here: Tune
+    ) -> None:
+        def luck(training: Training) -> float:
+            return 1.0 if training.config.lr == 0.001 and training.config.seed == 0 else 0.0
+
+        plant(monkeypatch, 0.1, luck)
+        result = tune_here(methods=("planted",), trials=12, training=TrainingConfig(epochs=1), seeds=1)
+        for row in result.rows:
+            assert max(trial.accuracies[-1] for trial in row.search) == 1.0
+            assert row.options["lr"] != 0.001
+
     def test_pruning_stops_what_falls_behind_and_loses_nothing(
         self, monkeypatch: pytest.MonkeyPatch, tune_here: Tune
     ) -> None:
@@ -220,7 +237,7 @@ class TestPlanted:
         training = TrainingConfig(epochs=9, batch_size=512)
         pruned = tune_here(methods=("planted",), trials=12, training=training, seeds=1).rows[1]
         whole = tune_here(methods=("planted",), trials=12, training=training, seeds=1, prune=False).rows[1]
-        assert whole.epochs == 12 * 9
+        assert {len(trial.accuracies) for trial in whole.search} == {9}
         assert {trial.state for trial in whole.search} == {"complete"}
         assert {trial.state for trial in pruned.search} == {"complete", "pruned"}
         assert {len(trial.accuracies) for trial in pruned.search} <= {1, 3, 9}
@@ -235,7 +252,7 @@ class TestStudiesThatWereStopped:
         assert (again.trials_carried_out, again.runs.carried_out) == (0, 0)
         assert again.rows == first.rows
 
-    @pytest.mark.parametrize("most", [0, 1, 6])
+    @pytest.mark.parametrize("most", [0, 1, 6, 15])
     def test_go_on_and_end_with_the_same_table(self, tune_here: Tune, counting: type[Counting], most: int) -> None:
         class Interrupted(Counting):
             tasks: list[Any] = []  # noqa: RUF012
@@ -245,25 +262,27 @@ class TestStudiesThatWereStopped:
                     raise KeyboardInterrupt
                 return super().submit(fn, *args, **kwargs)
 
-        with pytest.raises(RunStoppedError, match=f"studies keeps {most} of 10 trials: repeat the command to go on"):
+        with pytest.raises(RunStoppedError, match=f"studies keeps {most} of {2 * ALL} trials and repeats: repeat the "):
             tune_here(make_executor=Interrupted)
         result = tune_here(make_executor=counting)
-        assert sum(isinstance(task, TrialTask) for task in counting.tasks) == result.trials_carried_out == 10 - most
+        assert (
+            sum(isinstance(task, TrialTask) for task in counting.tasks) == result.trials_carried_out == 2 * ALL - most
+        )
         assert without_seconds(result) == without_seconds(tune_here(results="others"))
 
     def test_are_begun_anew_if_asked_to(self, tune_here: Tune) -> None:
         tune_here()
-        assert tune_here(fresh=True).trials_carried_out == 10
+        assert tune_here(fresh=True).trials_carried_out == 2 * ALL
         assert tune_here().trials_carried_out == 0
 
     def test_with_other_options_are_others(self, tune_here: Tune) -> None:
         tune_here()
-        assert tune_here(training=TrainingConfig(epochs=1)).trials_carried_out == 10
-        assert tune_here(prune=False).trials_carried_out == 10
+        assert tune_here(training=TrainingConfig(epochs=1)).trials_carried_out == 2 * ALL
+        assert tune_here(prune=False).trials_carried_out == 2 * ALL
 
     def test_a_method_that_is_added_finds_the_trials_of_the_others(self, tune_here: Tune) -> None:
         tune_here()
-        assert tune_here(methods=("kd", "dist")).trials_carried_out == 5
+        assert tune_here(methods=("kd", "dist")).trials_carried_out == ALL
 
 
 class TestTrialsThatDoNotEnd:
@@ -296,7 +315,8 @@ class TestTrialsThatDoNotEnd:
         result = tune_here()
         assert [each.error for each in result.failed] == ["MemoryError: no more"] * 2
         assert [row.trials for row in result.rows] == [3, 5]
-        assert tune_here().trials_carried_out == 2
+        assert [row.trials for row in tune_here().rows] == [5, 5]
+        assert tune_here().trials_carried_out == 0
 
     def test_whose_process_dies_take_no_other_down(self, tune_here: Tune) -> None:
         class Deadly(InProcess):
@@ -329,7 +349,7 @@ class TestRefusals:
         [
             (TrainingConfig(patience=2), "--patience: "),
             (TrainingConfig(keep_best=True), "--keep-best: "),
-            (TrainingConfig(seed=MAX_SEED), "--seed 4294967296"),
+            (TrainingConfig(seed=MAX_SEED - 1), "--seed 4294967296"),
         ],
     )
     def test_come_before_the_first_trial(self, tune_here: Tune, training: TrainingConfig, named: str) -> None:

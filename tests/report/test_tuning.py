@@ -37,8 +37,8 @@ def test_rows_show_the_setting_and_both_accuracies_against_the_tuned_baseline(pr
     "note",
     [
         "Tuned mlp-32 on some-data: 2 trials each, 2 seeds, 3 epochs",
-        "Validation: of the best trial, on 400 training images that were set aside",
-        "4 trials, 3 of them carried out now, trained for 8 of 12 epochs; 4 runs, 2 of them carried out now",
+        "Validation: mean over 3 seeds, on 400 training images set aside. By it the setting was chosen out of 4",
+        "4 trials and 4 repeats, 3 of them carried out now, trained for 20 of 24 epochs; 4 runs, 2 of them carried",
         "Teacher: models/teacher.safetensors (cnn-32)",
         "Settings: results/settings.json (kd compare --from-study)",
         "The same rows, one by one:\nkd distill --student mlp-32",
@@ -63,14 +63,16 @@ def test_no_number_is_cut_off(printed: Printed, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_json_has_every_trial() -> None:
-    (trial, _) = as_plain(tuning_result())["rows"][1]["search"]
+    (trial, chosen) = as_plain(tuning_result())["rows"][1]["search"]
     assert trial == {
         "number": 0,
         "options": {"lr": 0.001, "temperature": 4.0, "alpha": 0.9},
         "state": "pruned",
         "accuracies": [0.9],
         "train_seconds": 3.1,
+        "repeats": [],
     }
+    assert chosen["repeats"] == [0.9725, 0.97]
 
 
 class TestCsv:
@@ -109,7 +111,7 @@ class TestPlot:
     def test_shows_every_trial_with_its_last_accuracy(self) -> None:
         lr, temperature, *_ = axes_of(draw_tuning(tuning_result()))
         shown = sorted((x, y) for line in lr.get_lines() for x, y in zip(*line.get_data(), strict=True))
-        assert shown == [(0.001, 90.0)] * 2 + [(0.002, 97.25)] * 2
+        assert shown == [(0.001, 90.0)] * 2 + [(0.002, 97.5)] * 2
         assert sorted(x for line in temperature.get_lines() for x in line.get_xdata()) == [2.0, 4.0]
 
     def test_shows_what_a_trial_costs(self) -> None:
