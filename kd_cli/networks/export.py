@@ -9,6 +9,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 EXAMPLE_IMAGES = 2
 """Of one image, an exporter takes the number of images for a constant."""
 
+OF_FILES = ("teachers", "init")
+"""Options of a training run that name files. An exported file is given away, and others need not see whose it was."""
+
 PT2_DESCRIPTION = f"{METADATA_KEY}.json"
 """What a pt2 file calls its description: see ``extra_files`` of ``torch.export.load``."""
 
@@ -44,8 +48,13 @@ class _Cast(nn.Module):
 
 
 def describe(classifier: Classifier, metadata: Metadata, precision: Precision) -> Description:
-    """What a file with this network is to say of itself."""
-    return Description(metadata, precision, count_parameters(classifier), classifier.macs)
+    """What a file with this network is to say of itself: what its checkpoint does, but for the folders of files."""
+    options = {name: _strip_folders(value) if name in OF_FILES else value for name, value in metadata.options.items()}
+    return Description(replace(metadata, options=options), precision, count_parameters(classifier), classifier.macs)
+
+
+def _strip_folders(paths: Any) -> Any:
+    return [Path(str(path)).name for path in paths] if isinstance(paths, list) else Path(str(paths)).name
 
 
 def export_onnx(classifier: Classifier, metadata: Metadata, path: Path, half: bool = False) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +48,10 @@ class Description:
 
     def to_json(self) -> str:
         """The description as any program can read it."""
-        metadata = asdict(self.metadata)
-        if math.isnan(self.metadata.accuracy):  # JSON has no such number
-            metadata["accuracy"] = None
         about = {"precision": self.precision.value, "parameters": self.parameters, "macs": self.macs}
-        return json.dumps(metadata | about, allow_nan=False)
+        text = json.dumps(asdict(self.metadata) | about)
+        # Python writes NaN, as of an accuracy that nobody knows, which is no JSON.
+        return json.dumps(json.loads(text, parse_constant=lambda name: None))
 
 
 def parse_description(text: str) -> Description:

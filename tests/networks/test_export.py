@@ -148,10 +148,14 @@ def test_a_file_names_no_file_of_this_machine(
     classifier: Classifier, described: Metadata, tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / f"net.{kind}"
+    options = {"teachers": ["/home/somebody/a.safetensors"], "init": "/home/somebody/b.safetensors", "epochs": 1}
+    described = replace(described, options=options)
     (export_onnx if kind == "onnx" else export_pt2)(classifier, described, path)
     content = path.read_bytes()
     for name in (torch.__file__, exporting.__file__):
         assert str(Path(name).parent).encode() not in content
+    assert b"somebody" not in content
+    assert all(name in content for name in (b"a.safetensors", b"b.safetensors"))
 
 
 def test_the_classes_keep_the_order_in_which_the_classifier_gives_them(

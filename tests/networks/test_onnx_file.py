@@ -68,7 +68,7 @@ def test_a_file_says_what_it_was_exported_from(network: OnnxNetwork, described: 
 
 
 def test_a_description_can_be_read_by_any_program(described: Metadata) -> None:
-    plain = replace(described, accuracy=math.nan, assumed=True)
+    plain = replace(described, accuracy=math.nan, options={"lr": math.inf}, assumed=True)
     text = Description(plain, Precision.int8, 1, 2).to_json()
 
     def refuse(name: str) -> Any:
