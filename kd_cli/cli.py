@@ -274,7 +274,7 @@ def export(
         Path | None, typer.Argument(metavar="[CHECKPOINT]", help="Default: the data set's student; see --role.")
     ] = None,
 ) -> None:
-    """Write a network for other programs or for browsers.
+    """Write a network for other programs, or for a browser.
 
     What was written is run over the test set, and takes its place only if it computes what the original does. ONNX
     needs the extra export.
