@@ -94,7 +94,7 @@ def test_bytes_are_those_of_the_file_that_the_runtime_reads(result: BenchmarkRes
     for model in result.models:
         assert sizes[model.role, "torch"] == sizes[model.role, "torch-compile"] == model.size_bytes
         assert sizes[model.role, "onnx-int8"] < sizes[model.role, "onnx"]
-        assert 4 * model.parameters < sizes[model.role, "onnx"] < 4 * model.parameters + 5000
+        assert 4 * model.parameters < sizes[model.role, "onnx"] < 4 * model.parameters + 10_000  # and what it says
 
 
 def test_speed_is_that_of_one_thread_and_of_all(result: BenchmarkResult) -> None:
