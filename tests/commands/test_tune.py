@@ -176,7 +176,8 @@ class TestTheCommandLine:
         assert len(Path("table.csv").read_text().splitlines()) == 3
 
     def test_without_optuna_an_error_says_how_to_get_it(self, kd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "optuna", None)
+        for module in [name for name in sys.modules if name.split(".")[0] == "optuna"]:
+            monkeypatch.setitem(sys.modules, module, None)
         for module in ("search", "trials", "tune"):
             monkeypatch.delitem(sys.modules, f"kd_cli.commands.{module}")
         assert kd("tune", *self.OPTIONS) == (1, "", "kd: kd tune needs Optuna: pip install 'kd-cli[tune]'\n")
