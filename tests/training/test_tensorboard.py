@@ -98,7 +98,7 @@ def test_a_study_writes_its_trials_apart_with_validation_accuracies(kd: CommandL
     pytest.importorskip("optuna", reason="needs the extra 'tune'")
     read_json(kd("tune", *DIGITS, *MANY, "--student", "mlp-4", "--trials", "2", "--tensorboard", "logs"))
     trials = [folder for folder in folders() if folder.startswith("trials")]
-    assert (len(trials), len(folders())) == (4, 6)
+    assert (len(trials), len(folders())) == (12, 14)  # two trials of two methods, with three seeds each
     for folder in folders():
         scalars = read(Path("logs") / folder)
         assert ("epochs/validation accuracy" in scalars) == (folder in trials)
