@@ -18,7 +18,7 @@ const grids = (() => {
 
   function where(grid, holds) {
     const mask = makeMask(grid.height, grid.width);
-    grid.values.forEach((value, i) => (mask.values[i] = holds(value, i) ? 1 : 0));
+    for (let i = 0; i < mask.values.length; i++) mask.values[i] = holds(grid.values[i], i) ? 1 : 0;
     return mask;
   }
 
@@ -41,7 +41,7 @@ const grids = (() => {
   const largest = ({ values }) => values.reduce((most, value) => Math.max(most, value), -Infinity);
 
   function median(values) {
-    const sorted = Float64Array.from(values).sort();
+    const sorted = new Float64Array(values).sort();
     const middle = sorted.length >> 1;
     return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
   }

@@ -6,17 +6,22 @@ const images = (() => {
   const PAGE_SIDE = 640;
   const PRECISION = 2 ** 22; // of the whole numbers by which Pillow weighs bytes
 
-  const takeChannel = ({ width, height, data }, channel) =>
-    grids.make(
-      height,
-      width,
-      Float32Array.from({ length: width * height }, (_, place) => data[4 * place + channel]),
-    );
+  function takeChannel({ width, height, data }, channel) {
+    const grid = grids.make(height, width);
+    for (let place = 0; place < grid.values.length; place++) grid.values[place] = data[4 * place + channel];
+    return grid;
+  }
 
-  // A page of ink on paper: grids of red, green and blue, from 0 to 1, at most 640 pixels long.
+  // A page of ink on paper: grids of red, green and blue, from 0 to 1, at most 640 pixels long; of grey, one grid thrice.
   function toPage(pixels) {
     const factor = Math.ceil(Math.max(pixels.width, pixels.height) / PAGE_SIDE);
-    return [0, 1, 2].map((channel) => grids.map((value) => value / 255, reduce(takeChannel(pixels, channel), factor)));
+    const read = (channel) => grids.map((value) => value / 255, reduce(takeChannel(pixels, channel), factor));
+    return isGrey(pixels) ? Array(3).fill(read(0)) : [0, 1, 2].map(read);
+  }
+
+  function isGrey({ data }) {
+    for (let i = 0; i < data.length; i += 4) if (data[i] !== data[i + 1] || data[i] !== data[i + 2]) return false;
+    return true;
   }
 
   // The mean of each square of bytes, as Pillow rounds it.

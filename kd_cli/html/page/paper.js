@@ -9,10 +9,18 @@ const paper = (() => {
 
   const channels = [0, 1, 2];
 
+  // What is made of each channel. Those of a grey page are one grid, of which it is made once.
+  function eachChannel(page, work) {
+    const made = new Map(page.map((grid, channel) => [grid, channel]));
+    made.forEach((channel, grid) => made.set(grid, work(grid, channel)));
+    return page.map((grid) => made.get(grid));
+  }
+
   // {contrast, noise}
   function measureContrast(page) {
     const found = find(page);
-    const contrast = alongInkColour(page.map((grid, channel) => grids.map((a, b) => a - b, grid, found[channel])));
+    const difference = eachChannel(page, (grid, channel) => grids.map((a, b) => a - b, grid, found[channel]));
+    const contrast = alongInkColour(difference);
     return { contrast: withoutShadows(enlarge(contrast)), noise: measureNoise(contrast) };
   }
 
@@ -28,7 +36,7 @@ const paper = (() => {
   // The colour of the paper at each pixel, by iteratively reweighted least squares.
   function find(page) {
     const step = Math.ceil(Math.max(page[0].height, page[0].width) / FIT_SIDE);
-    const small = page.map((grid) => grids.blockMeans(grid, step));
+    const small = eachChannel(page, (grid) => grids.blockMeans(grid, step));
     const { height, width } = small[0];
     const places = Array.from({ length: height * width }, (_, i) => [Math.floor(i / width), i % width]);
     const basis = places.map(([row, column]) => terms(row, column, small[0]));
@@ -45,7 +53,7 @@ const paper = (() => {
       coefficients = fit(basis, weights, small);
       surface = basis.map((each) => coefficients.map((channel) => dot(each, channel)));
     }
-    return coefficients.map((channel) => evaluate(channel, page[0]));
+    return eachChannel(page, (grid, channel) => evaluate(coefficients[channel], grid));
   }
 
   // The coefficients of the quadratic that is nearest to each channel: the normal equations, by elimination.
@@ -80,20 +88,25 @@ const paper = (() => {
     return channels.map((channel) => rows.map((row, i) => row[size + channel] / row[i]));
   }
 
-  function evaluate(coefficients, { height, width }) {
+  function evaluate([one, byX, byY, byXX, byXY, byYY], { height, width }) {
     const surface = grids.make(height, width);
-    for (let row = 0; row < height; row++)
-      for (let column = 0; column < width; column++)
-        surface.values[row * width + column] = dot(terms(row, column, { height, width }), coefficients);
+    for (let row = 0; row < height; row++) {
+      const y = (2 * row + 1) / height - 1;
+      for (let column = 0; column < width; column++) {
+        const x = (2 * column + 1) / width - 1;
+        surface.values[row * width + column] = one + byY * y + byYY * y * y + (byX + byXY * y + byXX * x) * x;
+      }
+    }
     return surface;
   }
 
   // Differences from the paper -> their lengths in the ink's direction.
   function alongInkColour(difference) {
-    const smoothed = difference.map((grid) => grids.blur(grid, 1));
-    const distance = smoothed[0].values.map((_, i) => Math.hypot(...smoothed.map(({ values }) => values[i])));
+    const smoothed = eachChannel(difference, (grid) => grids.blur(grid, 1));
+    const distance = grids.map((r, g, b) => Math.sqrt(r * r + g * g + b * b), ...smoothed).values;
     const half = 0.5 * distance.reduce((a, b) => Math.max(a, b));
-    const strongest = [...distance.keys()].filter((i) => distance[i] >= half);
+    const strongest = [];
+    distance.forEach((value, i) => value >= half && strongest.push(i));
     const ink = smoothed.map(({ values }) => strongest.map((i) => values[i]));
     const direction = principal(ink.map((a) => ink.map((b) => dot(a, b))));
     const sum = dot(
