@@ -134,7 +134,13 @@ class TestAccuracy:
         assert accuracy(networks["student"], seen, labels) >= 0.88
 
     @pytest.mark.parametrize(
-        ("side", "resampling"), [(8, "NEAREST"), (64, "NEAREST"), (64, "BICUBIC"), (300, "NEAREST")]
+        ("side", "resampling"),
+        [
+            (8, "NEAREST"),
+            (64, "BICUBIC"),
+            pytest.param(64, "NEAREST", marks=pytest.mark.slow),
+            pytest.param(300, "NEAREST", marks=pytest.mark.slow),
+        ],
     )
     def test_digits_of_another_data_set_that_fill_the_image_are_predicted(
         self, networks: dict[str, Checkpoint], side: int, resampling: str
