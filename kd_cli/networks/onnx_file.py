@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +174,9 @@ def is_onnx(path: Path) -> bool:
     if path.suffix.lower() == ".onnx":
         return True
     beginning = b""
-    if path.is_file():  # a pipe or a device might never end
+    if os.path.isfile(
+        path
+    ):  # a pipe or a device might never end; and Path.is_file() raises for a name that is too long
         with contextlib.suppress(OSError), open(path, "rb") as file:
             beginning = file.read(9)
     # A field with the number of the format. A safetensors file may begin so, too, but has a brace at its ninth byte.

@@ -210,3 +210,8 @@ def test_a_file_is_opened_and_run_without_torch(exported: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(exported)], check=True)
+
+
+def test_what_cannot_be_read_is_not_taken_for_onnx(tmp_path: Path) -> None:
+    assert not is_onnx(tmp_path)
+    assert not is_onnx(tmp_path / ("a" * 300))
