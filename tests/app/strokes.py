@@ -1,5 +1,7 @@
 """Digits as somebody drew them: for each its strokes, as the places that the pen passed on a board of 280x280."""
 
+import pytest
+
 Stroke = list[tuple[int, int]]
 
 SIDE = 280
@@ -25,3 +27,11 @@ RECORDED = [
 ]
 
 DRAWN = [(digit, [_read(stroke) for stroke in strokes]) for digit, strokes in RECORDED]
+
+MISREAD = pytest.mark.xfail(strict=True, reason="the teacher that ships takes this 1, with its short flag, for a 7")
+
+CASES = [
+    pytest.param(digit, drawing, id=str(digit), marks=MISREAD if number == 1 else ())
+    for number, (digit, drawing) in enumerate(DRAWN)
+]
+"""The digits and their strokes, for tests of what both networks predict."""

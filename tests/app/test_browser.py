@@ -94,7 +94,7 @@ def draw_and_wait(page: Any, stroke: strokes.Stroke) -> None:
     page.wait_for_function("before => (document.querySelector('.kd-pixels')?.src ?? before) !== before", arg=before)
 
 
-@pytest.mark.parametrize(("digit", "drawing"), strokes.DRAWN, ids=[str(digit) for digit, _ in strokes.DRAWN])
+@pytest.mark.parametrize(("digit", "drawing"), strokes.CASES)
 def test_a_digit_drawn_with_the_mouse_is_predicted_correctly_by_both(page: Any, digit: int, drawing: list[Any]) -> None:
     draw_digit(page, drawing)
     assert read_predictions(page) == [digit, digit]

@@ -129,7 +129,7 @@ def choose_file(page: Any, content: bytes, name: str = "image.png") -> None:
     page.locator("input[type=file]").set_input_files([{"name": name, "mimeType": "image/png", "buffer": content}])
 
 
-@pytest.mark.parametrize(("digit", "drawing"), strokes.DRAWN, ids=[str(digit) for digit, _ in strokes.DRAWN])
+@pytest.mark.parametrize(("digit", "drawing"), strokes.CASES)
 def test_a_digit_is_predicted_by_both_from_the_pixels_that_kd_predict_makes(
     page: Any, digit: int, drawing: list[strokes.Stroke]
 ) -> None:
