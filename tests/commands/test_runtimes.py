@@ -33,7 +33,7 @@ from tests.conftest import CommandLine, measure_briefly
 
 pytest.importorskip("onnxruntime", reason="ONNX needs the extra 'export'")
 
-pytestmark = pytest.mark.usefixtures("short_measurements")
+pytestmark = [pytest.mark.usefixtures("short_measurements"), pytest.mark.slow]
 
 
 @dataclass(frozen=True)

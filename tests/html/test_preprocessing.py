@@ -18,7 +18,7 @@ from tests.app.strokes import DRAWN
 from tests.html.drawings import Image8, draw, draw_anything
 from tests.html.javascript import NODE, call_for_each
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node.js: apt-get install nodejs")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(NODE is None, reason="needs Node.js: apt-get install nodejs")]
 
 READ = """(pixels) => {
     const read = handwriting.read(images.toPage(pixels), %s);
