@@ -7,7 +7,7 @@ Options that need knowledge of a wing are configured there: methods in `distilla
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -232,10 +232,15 @@ def parse_augment(text: str) -> tuple[str, ...]:
     Raises:
         ConfigError: one of them does not exist.
     """
+    return _read_names("augmentation", text, AUGMENTATIONS)
+
+
+def _read_names(what: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The names in a text, separated by commas, in the order of those that are known."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        require_name("augmentation", name, AUGMENTATIONS)
-    return tuple(name for name in AUGMENTATIONS if name in names)
+        require_name(what, name, known)
+    return tuple(name for name in known if name in names)
 
 
 @dataclass(frozen=True)
@@ -490,10 +495,7 @@ class ExportConfig(Config):
 
 
 def _read_runtimes(text: str) -> tuple[Runtime, ...]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        require_name("runtime", name, [each.value for each in Runtime])
-    return tuple(runtime for runtime in Runtime if runtime.value in names)
+    return tuple(map(Runtime, _read_names("runtime", text, [each.value for each in Runtime])))
 
 
 @dataclass(frozen=True)

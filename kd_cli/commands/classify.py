@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from kd_cli.commands.results import Prediction, RankedClass
 from kd_cli.data.dataset import DataInfo
@@ -25,7 +26,7 @@ def classify(
     """
     classes, confidence = network.metadata.data.classes, network.metadata.confidence
     logits = network.compute_logits(images).astype(np.float64)
-    rows = _softmax(logits / (confidence.temperature if confidence else 1)).tolist()
+    rows = softmax(logits / (confidence.temperature if confidence else 1), axis=1).tolist()
     typical = confidence.typical if confidence else None
     unlike: list[bool | None] = [None] * len(rows)
     if typical is not None:
@@ -64,9 +65,3 @@ def _describe(
         correct=None if label is None else classes[best] == label,
         unlike=unlike,
     )
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return shares

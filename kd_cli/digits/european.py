@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from kd_cli.digits.mnist_format import IMAGE_SIZE, Image28, like_mnist
-
-INK = 100
-"""Of 255: from there on, a pixel is ink."""
+from kd_cli.digits.signs import INK
 
 SHORTEST = 14
 """Pixels from the top to the bottom of a 1 that gets a flag."""

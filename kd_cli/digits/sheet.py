@@ -7,7 +7,7 @@ from PIL import Image
 
 from kd_cli.digits.boxes import Box
 from kd_cli.digits.decode import Pixels
-from kd_cli.digits.paper import without_blocks
+from kd_cli.digits.paper import resize, without_blocks
 from kd_cli.digits.surroundings import find_inside
 from kd_cli.digits.tight import pad_tight
 
@@ -67,7 +67,7 @@ def _narrow(sheet: Sheet) -> Sheet:
     height, width = sheet.pixels.shape[:2]
     narrower = round(DIGIT_WIDTH * width)
     bands = [
-        np.asarray(Image.fromarray(band).resize((narrower, height), Image.Resampling.BICUBIC)).clip(0, 1)
+        resize(band, (height, narrower), Image.Resampling.BICUBIC).clip(0, 1)
         for band in sheet.pixels.transpose(2, 0, 1)
     ]
     scale = narrower / width

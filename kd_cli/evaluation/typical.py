@@ -9,7 +9,6 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 
 from kd_cli.networks.metadata import Typical
 
@@ -62,6 +61,8 @@ def _to_directions(logits: Logits) -> Logits:
 
 
 def _find_centres(group: Logits) -> Logits:
+    from scipy.cluster.vq import kmeans2  # takes a while to import, and who only predicts need not
+
     count = min(PER_CLASS, len(np.unique(group, axis=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a cluster that lost its last image stays where it was

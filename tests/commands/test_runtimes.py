@@ -144,7 +144,6 @@ def test_where_nothing_runs_the_cost_of_the_networks_is_shown(
     assert err.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_what_the_compiler_makes_predicts_the_same(data: DataConfig, trained: Trained) -> None:
     result = benchmark((), data, trained.run, runtimes=[Runtime.torch_compile])
     assert [row.accuracy for row in result.runtimes] == [trained.teacher.accuracy, trained.student.accuracy]

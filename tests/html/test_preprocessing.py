@@ -63,7 +63,6 @@ def test_the_recorded_digits() -> None:
     assert require_same([draw(strokes) for _, strokes in DRAWN]) == [1] * len(DRAWN)
 
 
-@pytest.mark.slow
 def test_any_strokes() -> None:
     images = [draw_anything(seed) for seed in range(40)]
     counts = require_same([image for image in images if not is_taken_for_a_sheet(image)])
@@ -75,7 +74,7 @@ def test_strokes_that_are_thinner_or_thicker_than_those_of_mnist() -> None:
     require_same([draw(strokes, width) for width in (3, 8, 40) for _, strokes in DRAWN[::3]])
 
 
-@pytest.mark.parametrize("side", [28, 60, *(pytest.param(side, marks=pytest.mark.slow) for side in (900, 1300))])
+@pytest.mark.parametrize("side", [28, 60, 900, 1300])
 def test_images_that_are_enlarged_or_shrunk(side: int) -> None:
     scale = side / 280
     scaled = [[[(scale * x, scale * y) for x, y in stroke] for stroke in strokes] for _, strokes in DRAWN[:4]]
