@@ -29,10 +29,10 @@ DRAWN, KEPT = 4, 2
 LEAN = (-12, 28)
 """Degrees by which the stem leans to the right."""
 
-FLAG_ANGLE, FLAG_STEEPEST = (20, 48), (40, 58)
+FLAG_ANGLE, FLAG_STEEPEST = (20, 56), (40, 62)
 """Degrees from the stem to the flag, and from the vertical at most: the flag of a 1 droops, that of a 7 does not."""
 
-FLAG_LENGTH, FLAG_SAG = (0.45, 1.0), (-0.1, 0.4)
+FLAG_LENGTH, FLAG_SAG = (0.2, 1.0), (-0.1, 0.4)
 """Of the stem's length; and how far the flag bends down, of its own."""
 
 FOOT_SHARE, FOOT_LEAN, FOOT_LENGTH = 0.5, 14, (0.2, 0.5)
