@@ -54,7 +54,7 @@ from kd_cli.options import (
     with_options,
 )
 from kd_cli.terminal import open_stdout, printable
-from kd_cli.training.launch import Launch, current_launch
+from kd_cli.training.launch import current_launch
 from kd_cli.version import __version__
 
 if TYPE_CHECKING:  # to import it is to import numpy
@@ -443,43 +443,43 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:
-        return _run_command(sys.argv[1:] if arguments is None else arguments, launch)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        return _fail("stopped; no file is half written", 130, error, launch)
+        return _run_command(sys.argv[1:] if arguments is None else arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        if launch.may_tell():
+            _complain("stopped; no file is half written")
+        return 130
 
 
-def _run_command(arguments: list[str], launch: Launch) -> int:
+def _run_command(arguments: list[str]) -> int:
     try:
-        _require_alone(arguments, launch)
+        _require_alone(arguments)
         with contextlib.redirect_stdout(open_stdout()):
             code = app(arguments or ["--help"], prog_name="kd", standalone_mode=False)
             sys.stdout.flush()
     except UsageError as error:
         message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-        return _fail(f"{message}; see {_command_of(arguments)} --help", 2, error, launch)
+        return _fail(f"{message}; see {_command_of(arguments)} --help", 2, error)
     except ConfigError as error:
-        return _fail(f"{error}; see {_command_of(arguments)} --help", 2, error, launch)
+        return _fail(f"{error}; see {_command_of(arguments)} --help", 2, error)
     except RunStoppedError as error:
-        return _fail(str(error), 130, error, launch)
+        return _fail(str(error), 130, error)
     except KdError as error:
-        return _fail(str(error), 1, error, launch)
+        return _fail(str(error), 1, error)
     except (MemoryError, RuntimeError) as error:
         from kd_cli.training.device import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        return _fail(
-            "out of memory: use a smaller architecture or --batch-size, or end other programs", 1, error, launch
-        )
+        return _fail("out of memory: use a smaller architecture or --batch-size, or end other programs", 1, error)
     if code == 130:  # how Typer says that a command was interrupted
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
-def _require_alone(arguments: list[str], launch: Launch) -> None:
+def _require_alone(arguments: list[str]) -> None:
     """Refuse to do what would only be done several times."""
     command = _command_of(arguments)
-    if launch.size > 1 and command != "kd" and command.removeprefix("kd ") not in IN_SEVERAL_PROCESSES:
+    if current_launch().size > 1 and command != "kd" and command.removeprefix("kd ") not in IN_SEVERAL_PROCESSES:
         raise KdError(f"{command} computes in one process: start it without torchrun")
 
 
@@ -560,10 +560,8 @@ def _show(result: ShownResult, print_table: Callable[[ShownResult], None], json:
         print_table(result)
 
 
-def _fail(message: str, code: int, error: BaseException, launch: Launch) -> int:
-    if launch.size > 1:
-        launch.ignore_signals()
-    if not launch.may_tell():
+def _fail(message: str, code: int, error: BaseException) -> int:
+    if not current_launch().may_tell():
         return code
     _complain(message)
     if os.environ.get("KD_DEBUG"):

@@ -44,6 +44,7 @@ class Launch:
         """
         if self.size == 1:
             return True
+        _ignore_signals()  # torchrun ends all processes as soon as one has ended
         if not self.is_first:
             time.sleep(PRECEDENCE_SECONDS)
         from datetime import timedelta
@@ -61,16 +62,11 @@ class Launch:
         """Let one Ctrl-C or SIGTERM interrupt this process. More follow, as torchrun passes on what it gets."""
 
         def interrupt(_: int, __: FrameType | None) -> None:
-            self.ignore_signals()
+            _ignore_signals()
             raise KeyboardInterrupt
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
-
-    def ignore_signals(self) -> None:
-        """Let nothing interrupt what is still to be told: torchrun ends all processes when one of them has ended."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
 
 
 def current_launch() -> Launch:
@@ -85,3 +81,8 @@ def current_launch() -> Launch:
     except (KeyError, ValueError):
         return Launch()
     return Launch(rank, size, local_rank, restarts, most - restarts)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
