@@ -68,7 +68,7 @@ def differentiate(name: str, split: Split, group: Group, augment: tuple[str, ...
 @pytest.mark.parametrize("augment", [(), ("flip-crop",)], ids=["outputs looked up", "live teacher"])
 def test_every_method_has_the_gradients_of_one_process(split: Split, augment: tuple[str, ...]) -> None:
     def differentiate_all(group: Group) -> dict[str, Tensor]:
-        found = {}
+        found: dict[str, Tensor] = {}
         for name in METHODS:
             found |= differentiate(name, split, group, augment)
         return found
