@@ -1,4 +1,4 @@
-"""Two processes that torchrun starts, as a user does: what they write and say, and what becomes of them when one dies."""
+"""Two processes that torchrun starts, as a user does: what they write and say, and what follows when one of them dies."""
 
 import json
 import os

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from datetime import timedelta
 
 import pytest
@@ -63,7 +64,7 @@ def test_the_first_process_goes_before_the_others(monkeypatch: pytest.MonkeyPatc
     waited: list[float] = []
     monkeypatch.setattr(launch, "STORE_SECONDS", 0.2)
     monkeypatch.setattr(launch, "PRECEDENCE_SECONDS", 3.0)
-    monkeypatch.setattr(launch.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     assert Launch(0, 4).may_tell()
     assert waited == []
     assert Launch(1, 4).may_tell()
