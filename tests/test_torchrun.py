@@ -1,4 +1,4 @@
-"""Two processes that torchrun starts, as a user does: what they write and say, and what follows when one of them dies."""
+"""Two processes that torchrun starts, as a user does: what they write and say, and what follows when one dies."""
 
 import json
 import os

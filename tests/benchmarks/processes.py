@@ -7,8 +7,8 @@
 JOB are the arguments of a command of kd, after ``--``: ``-- distill --dataset mnist --epochs 5``. Each run has a folder
 of its own for what it writes.
 
-* ``throughput``: the two take turns. Time is that of the whole command, with imports, the teacher's outputs (in an empty
-  cache) and evaluation; and that of the epochs alone. Ratios are medians over the rounds.
+* ``throughput``: the two take turns. Time is that of the whole command, with imports, the teacher's outputs (in an
+  empty cache) and evaluation; and that of the epochs alone. Ratios are medians over the rounds.
 * ``accuracy``: test accuracies of both with the same seeds.
 * ``kill``: one of the two processes gets SIGKILL at moments spread evenly over the run; the same command with
   ``--resume`` then goes on, in turn as one process and as two. Accuracies are compared with that of a run that nothing
