@@ -76,8 +76,6 @@ class _BatchNorm(torch.autograd.Function):
         own_mean, own_var = (each.double() for each in torch.batch_norm_update_stats(x, None, None, 0.0))
         own = torch.cat([own_mean, own_var + own_mean.square(), own_mean.new_ones(1)]) * own_count
         mean, square, count = sum_over_processes(own).split([x.shape[1], x.shape[1], 1])
-        if count <= 1:
-            raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.size()}")
         mean, var = mean / count, (square / count - (mean / count).square()).clamp_min(0)
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)

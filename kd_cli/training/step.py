@@ -1,5 +1,6 @@
 """A training step as the loop calls it: in this process alone, or shared with others by torch's engine for that."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -19,10 +20,11 @@ def make_step(network: nn.Module, objective: Objective, group: Group) -> Compute
         return partial(objective, network)
     from torch.nn.parallel import DistributedDataParallel
 
-    # A method that reads features does not use the layers after them. Buffers are the same everywhere by themselves.
-    return DistributedDataParallel(
-        _SharedStep(network, objective, group), find_unused_parameters=True, broadcast_buffers=False
-    )
+    shared = _SharedStep(network, objective, group)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for `broadcast_buffers`
+        # A method that reads features need not use the layers after them. Buffers are equal without being sent.
+        return DistributedDataParallel(shared, find_unused_parameters=True, broadcast_buffers=False)
 
 
 class _SharedStep(nn.Module):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch._dynamo  # torch's DDP does so: once here rather than in every process
 from torch import Tensor, nn
 
 from kd_cli.config import TrainingConfig
@@ -26,7 +27,7 @@ INFO = DataInfo("random", tuple("0123456789"), (3, 12, 12), (0.5,) * 3, (0.3,) *
 @pytest.fixture(scope="module")
 def split() -> Split:
     random = torch.Generator().manual_seed(0)
-    return Split(torch.randint(256, (45, 3, 12, 12), generator=random, dtype=torch.uint8), torch.arange(45) % 10)
+    return Split(torch.randint(256, (23, 3, 12, 12), generator=random, dtype=torch.uint8), torch.arange(23) % 10)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +41,13 @@ def make_network(spec: str, seed: int = 0) -> Classifier:
 
 
 def differentiate(name: str, split: Split, group: Group, augment: tuple[str, ...]) -> dict[str, Tensor]:
-    """Loss, terms and gradients of a step of each kind: on a batch of 8, and on a last one of 5 images."""
+    """Loss, terms and gradients of steps on batches of 16 and of 7 images."""
     student = make_network("resnet-8")
     teacher = make_network("resnet-8", seed=1)
     outputs = None if name == "labels" else TeacherOutputs([teacher], split, augment, group=group)
     objective = build_objective(MethodConfig(name), outputs, student, 0)
     compute = make_step(student.train(), objective, group)
-    source = BatchSource(split, 8, 0, augment, share=group)
+    source = BatchSource(split, 16, 0, augment, share=group)
     found: dict[str, Tensor] = {}
     learnt = dict(student.named_parameters())
     if isinstance(objective, nn.Module):
@@ -54,18 +55,23 @@ def differentiate(name: str, split: Split, group: Group, augment: tuple[str, ...
     for number, batch in enumerate(source.epoch()):
         step = compute(batch)
         step.loss.backward()
-        if number in (0, 5):
-            terms = {f"term {key}": term.detach() for key, term in step.terms.items()}
-            gradients = {f"gradient of {key}": each.grad for key, each in learnt.items() if each.grad is not None}
-            parts = {"loss": step.loss.detach(), "logits": step.logits.detach(), **terms, **gradients}
-            found |= {f"{name}, batch {number}, {key}": value.clone() for key, value in parts.items()}
+        terms = {f"term {key}": term.detach() for key, term in step.terms.items()}
+        gradients = {f"gradient of {key}": each.grad for key, each in learnt.items() if each.grad is not None}
+        parts = {"loss": step.loss.detach(), "logits": step.logits.detach(), **terms, **gradients}
+        found |= {f"{name}, batch {number}, {key}": value.clone() for key, value in parts.items()}
         for parameter in learnt.values():
             parameter.grad = None
     return found
 
 
 @can_fork
-@pytest.mark.parametrize("augment", [(), ("flip-crop",)], ids=["outputs looked up", "live teacher"])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        pytest.param((), id="outputs looked up"),
+        pytest.param(("flip-crop",), id="live teacher", marks=pytest.mark.slow),
+    ],
+)
 def test_every_method_has_the_gradients_of_one_process(split: Split, augment: tuple[str, ...]) -> None:
     def differentiate_all(group: Group) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -91,10 +97,11 @@ def train(dataset: Dataset, config: TrainingConfig, group: Group, spec: str = "r
 
 
 @can_fork
-@pytest.mark.parametrize("batch_size", [8, 11])  # 45 images: in the end, five, or one that every process shows
+@pytest.mark.parametrize("batch_size", [11, pytest.param(8, marks=pytest.mark.slow)])
 def test_runs_end_with_the_same_weights_in_every_process_and_close_to_those_of_one(
     dataset: Dataset, batch_size: int
 ) -> None:
+    """Of 23 images, the last batch has 7, or 1, which every process shows."""
     config = TrainingConfig(epochs=2, batch_size=batch_size, lr=1e-4)
     expected = train(dataset, config, GROUP_OF_ONE).network.state_dict()
     first, second, third = on_ranks(3, lambda group: train(dataset, config, group).network.state_dict())
@@ -129,8 +136,8 @@ def test_dropout_draws_other_numbers_in_each_process_and_leaves_the_weights_equa
     alone, _ = run(GROUP_OF_ONE)
     drawn.clear()
     (first, weights), (second, same) = on_ranks(2, run)
-    assert torch.equal(first, alone)
-    assert not torch.equal(first, second)
+    assert torch.equal(first[:3], alone[:3])  # afterwards, the masks of shares are smaller
+    assert not torch.equal(first[:3], second[:3])
     assert torch.equal(weights, same)
 
 
