@@ -439,7 +439,7 @@ def main(arguments: list[str] | None = None) -> int:
     _prepare_logging(logging.INFO if launch.is_first else logging.CRITICAL)
     if threading.current_thread() is threading.main_thread():
         if launch.size > 1:
-            launch.hear_one_signal()
+            launch.prepare()
         else:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:

@@ -58,8 +58,13 @@ class Launch:
         except RuntimeError:  # a launcher without such a store: rather several lines than none
             return True
 
-    def hear_one_signal(self) -> None:
-        """Let one Ctrl-C or SIGTERM interrupt this process. More follow, as torchrun passes on what it gets."""
+    def prepare(self) -> None:
+        """Make one of several processes ready, before torch is imported.
+
+        One Ctrl-C or SIGTERM interrupts it. More follow, as torchrun passes on what it gets. Of what torch's engine has
+        to say, errors alone are shown, as every process would say it.
+        """
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
         def interrupt(_: int, __: FrameType | None) -> None:
             _ignore_signals()

@@ -21,8 +21,10 @@ def make_step(network: nn.Module, objective: Objective, group: Group) -> Compute
     from torch.nn.parallel import DistributedDataParallel
 
     shared = _SharedStep(network, objective, group)
+    # Gradients of convolutions that choose their own layout are copied.
+    warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for `broadcast_buffers`
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for `broadcast_buffers`
         # A method that reads features need not use the layers after them. Buffers are equal without being sent.
         return DistributedDataParallel(shared, find_unused_parameters=True, broadcast_buffers=False)
 
