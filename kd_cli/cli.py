@@ -54,6 +54,7 @@ from kd_cli.options import (
     with_options,
 )
 from kd_cli.terminal import open_stdout, printable
+from kd_cli.training.launch import current_launch
 from kd_cli.version import __version__
 
 if TYPE_CHECKING:  # to import it is to import numpy
@@ -67,6 +68,9 @@ ShownResult = TypeVar("ShownResult")
 CheckpointsArgument = Annotated[
     list[Path] | None, typer.Argument(metavar="[CHECKPOINT]...", help="Default: the data set's teacher and student.")
 ]
+
+IN_SEVERAL_PROCESSES = ("train-teacher", "distill")
+"""The commands that torchrun may start several times, to compute together."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
@@ -113,8 +117,9 @@ def train_teacher(
     result = train_teacher(
         network.arch, data, training, run, output, network.ensemble, shown.force, network.init, reports, logs
     )
-    _show(result, print_training, shown.json)
-    plots.save(shown.plot, draw_training, result)
+    if current_launch().is_first:
+        _show(result, print_training, shown.json)
+        plots.save(shown.plot, draw_training, result)
 
 
 @app.command()
@@ -144,8 +149,9 @@ def distill(
     role = Role.teacher if network.as_teacher else Role.student
     config = StudentConfig(network.student, method, teachers, labels, data, training, run, network.init, logs, role)
     result = distill(config, output, shown.force, reports=_given(shown.plot))
-    _show(result, print_training, shown.json)
-    plots.save(shown.plot, draw_training, result)
+    if current_launch().is_first:
+        _show(result, print_training, shown.json)
+        plots.save(shown.plot, draw_training, result)
 
 
 @app.command()
@@ -426,20 +432,27 @@ def list_cache(
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; what a command expects to go wrong becomes one line on stderr and an exit code.
 
-    With ``KD_DEBUG=1`` in the environment the chain of causes follows that line.
+    With ``KD_DEBUG=1`` in the environment the chain of causes follows that line. Of several processes that torchrun
+    started, one says it.
     """
-    _prepare_logging()
+    launch = current_launch()
+    _prepare_logging(logging.INFO if launch.is_first else logging.CRITICAL)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
+        if launch.size > 1:
+            launch.prepare()
+        else:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:
         return _run_command(sys.argv[1:] if arguments is None else arguments)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("stopped; no file is half written")
+        if launch.may_tell():
+            _complain("stopped; no file is half written")
         return 130
 
 
 def _run_command(arguments: list[str]) -> int:
     try:
+        _require_alone(arguments)
         with contextlib.redirect_stdout(open_stdout()):
             code = app(arguments or ["--help"], prog_name="kd", standalone_mode=False)
             sys.stdout.flush()
@@ -463,6 +476,13 @@ def _run_command(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _require_alone(arguments: list[str]) -> None:
+    """Refuse to do what would only be done several times."""
+    command = _command_of(arguments)
+    if current_launch().size > 1 and command != "kd" and command.removeprefix("kd ") not in IN_SEVERAL_PROCESSES:
+        raise KdError(f"{command} computes in one process: start it without torchrun")
+
+
 def run() -> None:
     """The ``kd`` script."""
     code = main()
@@ -476,11 +496,11 @@ class _NoticeFormatter(logging.Formatter):
         return f"kd: {printable(record.getMessage())}"
 
 
-def _prepare_logging() -> None:
+def _prepare_logging(level: int) -> None:
     notices = logging.StreamHandler(sys.stderr)
     notices.setFormatter(_NoticeFormatter())
     log = logging.getLogger("kd_cli")
-    log.handlers, log.level = [notices], logging.INFO
+    log.handlers, log.level = [notices], level
     # Where there is a CUDA compiler but no GPU, torch warns about it when its own compiler is loaded.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
@@ -541,6 +561,8 @@ def _show(result: ShownResult, print_table: Callable[[ShownResult], None], json:
 
 
 def _fail(message: str, code: int, error: BaseException) -> int:
+    if not current_launch().may_tell():
+        return code
     _complain(message)
     if os.environ.get("KD_DEBUG"):
         import traceback

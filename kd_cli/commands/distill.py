@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from kd_cli.commands.group import joined
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.resolve import resolve_student
 from kd_cli.commands.results import TrainingResult
@@ -32,9 +33,11 @@ def distill(
     Raises:
         KdError: something is not there, does not fit, or cannot be written; or the run diverged or was stopped.
     """
-    job = resolve_student(config, needs_teacher=False)
-    require_no_input(reports, job.inputs())
-    path = output.output or checkpoint_path(config.run.models_dir, job.dataset.info.name, job.role)
-    finished = run_job(job, path, output, force, callbacks, logs=config.log)
-    finished.state.remove()
-    return finished.result
+    with joined(config.training, config.run) as group:
+        with group.first_of_machine_first():  # it prepares the images for the others
+            job = resolve_student(config, needs_teacher=False)
+        require_no_input(reports, job.inputs())
+        path = output.output or checkpoint_path(config.run.models_dir, job.dataset.info.name, job.role)
+        finished = run_job(job, path, output, force, callbacks, logs=config.log, group=group)
+        finished.state.remove()
+        return finished.result

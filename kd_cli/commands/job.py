@@ -38,6 +38,7 @@ from kd_cli.networks.initial import InitialWeights
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.networks.zoo import library_versions, source_digest
 from kd_cli.training import device
+from kd_cli.training.group import GROUP_OF_ONE, Group
 from kd_cli.training.loop import Callback, Training
 from kd_cli.training.tensorboard import TensorBoard
 from kd_cli.version import __version__
@@ -137,28 +138,29 @@ class Job:
             return split
         return _add_european_ones(split, self.dataset.info.classes.index("1"), self.training.european_ones)
 
-    def compute_outputs(self, quiet: bool = False) -> TeacherOutputs:
-        """The teachers' outputs for the training images; ``quiet`` without a progress bar."""
+    def compute_outputs(self, quiet: bool = False, group: Group = GROUP_OF_ONE) -> TeacherOutputs:
+        """The teachers' outputs for the training images, shared out to ``group``; ``quiet`` without a progress bar."""
         classifiers = [teacher.classifier for teacher in self.teachers]
         identity = describe_teachers([teacher.digest for teacher in self.teachers], classifiers)
         architectures = [teacher.metadata.architecture for teacher in self.teachers]
         identity |= {"device": self.dataset.device.type, "versions": _versions(architectures)}
         cache = OutputCache(self.cache_dir, identity)
         return TeacherOutputs(
-            classifiers, self.choose_images(), self.training.augment, self.teacher_views, cache, quiet
+            classifiers, self.choose_images(), self.training.augment, self.teacher_views, cache, quiet, group
         )
 
-    def start(self, outputs: TeacherOutputs | None = None) -> Training:
+    def start(self, outputs: TeacherOutputs | None = None, group: Group = GROUP_OF_ONE) -> Training:
         """A fresh network and everything that trains it. The same seed gives the same network, whatever the method.
 
         Args:
             outputs: the teachers' outputs where they are known already, from a job with the same images.
+            group: the processes that train together.
         """
         config = self.training
         if self.method.is_baseline:
             outputs, images = None, self.choose_images()
         else:
-            outputs = outputs or self.compute_outputs()
+            outputs = outputs or self.compute_outputs(group=group)
             images = outputs.split
         device.make_repeatable()
         network = self.build()
@@ -166,8 +168,8 @@ class Job:
             self.initial.load_into(network.network, self.architecture, self.dataset.info.classes)
         network.to(self.dataset.device)
         objective = build_objective(self.method, outputs, network, config.seed)
-        batches = BatchSource(images, config.batch_size, config.seed, config.augment, self.teacher_views)
-        return Training(network, objective, batches, config)
+        batches = BatchSource(images, config.batch_size, config.seed, config.augment, self.teacher_views, group)
+        return Training(network, objective, batches, config, group)
 
     def log_to(self, log: LogConfig, kind: str = "") -> tuple[Callback, ...]:
         """What writes the run down, if that was asked for; ``kind`` sets some runs apart from others."""
@@ -227,9 +229,9 @@ def _versions(architectures: Iterable[str]) -> dict[str, str]:
     return VERSIONS if ours else VERSIONS | library_versions()
 
 
-def heading(dataset: Dataset, threads: int | None = None) -> Result:
-    """What every result begins with; ``threads`` where a CPU does not use torch's number."""
-    return Result(dataset.info.name, *device.describe(dataset.device, threads))
+def heading(dataset: Dataset, threads: int | None = None, processes: int = 1) -> Result:
+    """What every result begins with; ``threads`` and ``processes`` as for `device.describe`."""
+    return Result(dataset.info.name, *device.describe(dataset.device, threads, processes))
 
 
 def _add_european_ones(split: Split, label: int, count: int) -> Split:

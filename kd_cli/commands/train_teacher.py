@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kd_cli.commands.checkpoints import member_path
+from kd_cli.commands.group import joined
 from kd_cli.commands.job import Job
 from kd_cli.commands.resolve import resolve_teacher
 from kd_cli.commands.results import EnsembleResult, TrainingResult
@@ -21,6 +22,7 @@ from kd_cli.networks.classifier import compute_logits
 from kd_cli.networks.metadata import Membership
 from kd_cli.networks.spec import Spec
 from kd_cli.training.epoch_result import EpochResult
+from kd_cli.training.group import Group
 
 
 def train_teacher(
@@ -42,13 +44,21 @@ def train_teacher(
     Raises:
         KdError: something is not there, does not fit, or cannot be written; or the run diverged or was stopped.
     """
-    job = resolve_teacher(architecture, data, training, run, ensemble, init)
-    require_no_input(reports, job.inputs())
-    path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
-    if ensemble == 1:
-        finished = run_job(job, path, output, force, logs=logs)
+    with joined(training, run) as group:
+        with group.first_of_machine_first():  # it prepares the images for the others
+            job = resolve_teacher(architecture, data, training, run, ensemble, init)
+        require_no_input(reports, job.inputs())
+        path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
+        if ensemble > 1:
+            return _train_ensemble(job, path, output, ensemble, force, logs, group)
+        finished = run_job(job, path, output, force, logs=logs, group=group)
         finished.state.remove()
         return finished.result
+
+
+def _train_ensemble(
+    job: Job, path: Path, output: OutputConfig, ensemble: int, force: bool, logs: LogConfig, group: Group
+) -> EnsembleResult:
     require_checkpoint_output(job, path, force)  # without a name, it gives the members none
     paths = [member_path(path, number) for number in range(1, ensemble + 1)]
     for each in paths[1:]:
@@ -56,9 +66,9 @@ def train_teacher(
     identifier = hashlib.sha256(json.dumps([job.identity(), ensemble]).encode()).hexdigest()[:16]
     members = []
     for number, each in enumerate(paths, start=1):
-        member = replace(job, training=replace(training, seed=training.seed + number - 1))
+        member = replace(job, training=replace(job.training, seed=job.training.seed + number - 1))
         place = Membership(identifier, number, ensemble)
-        members.append(run_job(member, each, output, force, ensemble=place, logs=logs))
+        members.append(run_job(member, each, output, force, ensemble=place, logs=logs, group=group))
     for finished in members:
         finished.state.remove()
     return _describe_ensemble(job, members)

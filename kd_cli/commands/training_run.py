@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kd_cli.commands.group import require_same_run, require_same_weights, warn_if_too_small
 from kd_cli.commands.job import Job, heading
 from kd_cli.commands.results import TrainingResult
 from kd_cli.config import ConfigError, KdError, LogConfig, OutputConfig, RunStoppedError
@@ -25,6 +26,7 @@ from kd_cli.networks.checkpoint import is_checkpoint, read_own_weights, save_che
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
 from kd_cli.networks.metadata import Confidence, Membership, Metadata
 from kd_cli.training.callbacks import ChooseEpoch, History, ProgressBar
+from kd_cli.training.group import GROUP_OF_ONE, Group
 from kd_cli.training.loop import Callback, DivergedError, fit
 from kd_cli.training.resume import SUFFIX, ResumeState, is_state
 
@@ -51,8 +53,11 @@ def run_job(
     callbacks: Sequence[Callback] = (),
     ensemble: Membership | None = None,
     logs: LogConfig = LogConfig(),
+    group: Group = GROUP_OF_ONE,
 ) -> FinishedRun:
     """Train, and save the checkpoint.
+
+    Of several processes, the first one reads and writes files and shows progress.
 
     Args:
         job: what to train.
@@ -62,27 +67,31 @@ def run_job(
         callbacks: in place of a progress bar.
         ensemble: the teacher's place in an ensemble.
         logs: where to write it down while it is trained.
+        group: the processes that train together.
 
     Raises:
         RunStoppedError: the user stopped the run; says what is kept.
         KdError: the run diverged or learnt nothing, or a file could not be written; says what is kept.
     """
-    require_checkpoint_output(job, path, force)
-    state = ResumeState(path, job.identity())
-    if not output.resume:  # else reading it says what is wrong
-        require_output(state.path, is_state, job.inputs(), force)
-    training = job.start()
-    if output.resume:
+    resume = output.resume or group.restarts > 0
+    require_same_run(group, job.identity(), {"resume": resume, "force": force, "ensemble": ensemble})
+    state = ResumeState(path, job.identity(), group)
+    if group.is_first:
+        require_checkpoint_output(job, path, force)
+        if not resume:  # else reading it says what is wrong
+            require_output(state.path, is_state, job.inputs(), force)
+    training = job.start(group=group)
+    warn_if_too_small(training)
+    if resume:
         state.restore(training)
     elif state.path.exists():
         log.warning("starting anew: %s of an interrupted run is replaced (--resume would go on from it)", state.path)
     watched = job.dataset.validation or job.dataset.test
     choosing = (ChooseEpoch(job.training.patience),) if job.training.chooses_epoch else ()
-    watching = callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)
+    watching = (*(callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)), *job.log_to(logs))
+    history = History(lambda network: _test(network, watched, group))
     try:
-        fit(
-            training, (History(lambda network: _test(network, watched)), *choosing, state, *watching, *job.log_to(logs))
-        )
+        fit(training, (history, *choosing, state, *(watching if group.is_first else ())))
     except KeyboardInterrupt as error:
         raise RunStoppedError(f"stopped; {_kept(state, job, ensemble)}") from error
     except DivergedError as error:
@@ -90,7 +99,10 @@ def run_job(
         raise KdError(f"{error}; {_after_divergence(state, job, ensemble)}") from error
     classifier = training.network
     assert isinstance(classifier, Classifier)
+    require_same_weights(group, classifier)
     options = job.options()
+    if group.size > 1:
+        options["processes"] = group.size
     if len(training.history) < job.training.epochs:
         options["stopped_after"] = len(training.history)
     accuracy, errors = training.history[-1].accuracy, training.history[-1].error_count
@@ -98,7 +110,7 @@ def run_job(
         training.use_best()
         options["kept_epoch"] = training.best.number
     if watched is not job.dataset.test:
-        accuracy, errors = _test(classifier, job.dataset.test)
+        accuracy, errors = _test(classifier, job.dataset.test, group)
     metadata = Metadata(
         role=job.role,
         architecture=str(job.architecture),
@@ -115,16 +127,16 @@ def run_job(
     fault = find_fault(training.first_loss, kept.loss, kept.accuracy, watched.labels, job.training.lr)
     if fault is not None and not force:
         rejected = _rejected_path(path)
-        _save(rejected, classifier, metadata, _kept(state, job, ensemble))
+        _save(rejected, classifier, metadata, _kept(state, job, ensemble), group)
         state.remove()
         raise KdError(f"{fault}, or --force; kept as {rejected}, and not as {path}")
     if output.output is not None and is_checkpoint(path):
         log.warning("replacing %s, %s", path, _name_checkpoint(path))
-    _save(path, classifier, metadata, _kept(state, job, ensemble))
+    _save(path, classifier, metadata, _kept(state, job, ensemble), group)
     if ensemble:
         state.keep(training)  # so that --resume need not train this member again
     result = TrainingResult(
-        **vars(heading(job.dataset)),
+        **vars(heading(job.dataset, processes=group.size)),
         role=job.role.value,
         seed=job.training.seed,
         architecture=str(job.architecture),
@@ -148,8 +160,9 @@ def run_job(
     return FinishedRun(result, classifier, state)
 
 
-def _test(network: nn.Module, split: Split) -> tuple[float, int]:
-    return measure_accuracy(compute_logits(network.eval(), split.images), split.labels)
+def _test(network: nn.Module, split: Split, group: Group) -> tuple[float, int]:
+    own = compute_logits(network.eval(), split.images[group.of(len(split))])
+    return measure_accuracy(group.gather(own, len(split)), split.labels)
 
 
 def _fit_confidence(classifier: Classifier, batches: BatchSource, job: Job) -> Confidence:
@@ -181,7 +194,9 @@ def _rejected_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.rejected.safetensors")
 
 
-def _save(path: Path, classifier: Classifier, metadata: Metadata, kept: str) -> None:
+def _save(path: Path, classifier: Classifier, metadata: Metadata, kept: str, group: Group) -> None:
+    if not group.is_first:
+        return
     try:
         save_checkpoint(path, classifier.network, metadata)
     except KdError as error:

@@ -14,6 +14,7 @@ from torch import Tensor
 from kd_cli.data.augmentation import apply_maps, draw_maps, draw_view
 from kd_cli.data.dataset import Split, to_pixels
 from kd_cli.data.seeds import spawn_seeds
+from kd_cli.data.shares import ALONE, Share
 
 BLOCK, BLOCK_BYTES = 512, 2**24
 """Images to look up and convert at a time, and the most memory for them: for a batch alone, starting the operations
@@ -27,13 +28,28 @@ PREFETCH_BYTES = 2**28
 class Batch:
     """Pixels from 0 to 1, (B, C, H, W), their labels, (B,), and their rows in the training split, (B,).
 
-    ``view`` is which of its fixed views each image is shown in, where there are any.
+    Where several processes train together, ``images`` are those of this process's ``share`` of the batch, and labels
+    and rows are those of the whole batch. ``view`` is which of its fixed views each image is shown in, where there are
+    any.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
     view: int = 0
+    share: Share = ALONE
+
+    def gather(self, own: Tensor) -> Tensor:
+        """What was computed of ``images``, for the whole batch: (B, ...)."""
+        return self.share.gather(own, len(self.labels))
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A process's own rows in a block of batches: their places in it, and how many each batch has."""
+
+    places: Tensor | slice
+    sizes: int | list[int]
 
 
 class BatchSource:
@@ -46,10 +62,19 @@ class BatchSource:
         presets: the augmentations, of `config.AUGMENTATIONS`; none for images as they are.
         views: how many fixed views of each image to show in turn, one in each epoch, so that every image is shown
             equally often in each; 0 for images that are augmented anew.
+        share: the part of each batch whose images are looked up. Order and augmentation do not depend on it.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, presets: Sequence[str] = (), views: int = 0) -> None:
-        self.split, self.batch_size, self.presets = split, batch_size, presets
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        presets: Sequence[str] = (),
+        views: int = 0,
+        share: Share = ALONE,
+    ) -> None:
+        self.split, self.batch_size, self.presets, self.share = split, batch_size, presets, share
         self.views = views if presets else 0
         seeds = spawn_seeds(seed)
         # On the CPU, so that order and augmentation are the same on every device.
@@ -69,26 +94,28 @@ class BatchSource:
         view = self._epochs % self.views if self.views else 0
         maps = draw_view(self.presets, view, len(split), size).to(split.images.device) if self.views else None
         self._epochs += 1
-        for rows, images in self._look_up(order.split(self._block_size())):
+        for rows, own, images in self._look_up(order.split(self._block_size())):
             if self.presets:
-                own = draw_maps(self.presets, len(rows), size, self._augmentation) if maps is None else maps[rows]
-                images = apply_maps(images, own, self.presets)
-            block = (to_pixels(images), split.labels[rows], rows)
-            for pixels, labels, index in zip(*(tensor.split(self.batch_size) for tensor in block), strict=True):
-                yield Batch(pixels, labels, index, view)
+                drawn = draw_maps(self.presets, len(rows), size, self._augmentation) if maps is None else maps[rows]
+                images = apply_maps(images, drawn[own.places], self.presets)
+            whole = (tensor.split(self.batch_size) for tensor in (split.labels[rows], rows))
+            for pixels, labels, index in zip(to_pixels(images).split(own.sizes), *whole, strict=True):
+                yield Batch(pixels, labels, index, view, self.share)
 
-    def _look_up(self, blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows and their images, block by block."""
+    def _look_up(self, blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, "_Own", Tensor]]:
+        """Block by block: rows, which of them are this process's own, and the images of these."""
         images = self.split.images
         if images.device.type != "cpu" or images.nbytes <= PREFETCH_BYTES:
             for rows in blocks:
-                yield rows, images.index_select(0, rows)
+                own = self._divide(len(rows))
+                yield rows, own, images.index_select(0, rows[own.places])
             return
         pixels = images.numpy()
 
-        def take(rows: Tensor) -> Tensor:
+        def take(rows: Tensor) -> tuple[_Own, Tensor]:
+            own = self._divide(len(rows))
             # Not by torch: its threads would take the cores from those of the steps, which then run at half the speed.
-            return torch.from_numpy(pixels.take(rows.numpy(), axis=0))
+            return own, torch.from_numpy(pixels.take(rows[own.places].numpy(), axis=0))
 
         with ThreadPoolExecutor(1) as thread:
             following = thread.submit(take, blocks[0])
@@ -96,7 +123,15 @@ class BatchSource:
                 found = following.result()
                 if after is not None:
                     following = thread.submit(take, after)
-                yield rows, found
+                yield rows, *found
+
+    def _divide(self, count: int) -> "_Own":
+        """This process's own rows in a block of ``count``."""
+        if self.share.size == 1:
+            return _Own(slice(None), self.batch_size)
+        batches = torch.arange(count).split(self.batch_size)
+        parts = [batch[self.share.of(len(batch))] for batch in batches]
+        return _Own(torch.cat(parts), [len(part) for part in parts])
 
     def _block_size(self) -> int:
         images = min(BLOCK, BLOCK_BYTES // (4 * self.split.images[0].numel()))

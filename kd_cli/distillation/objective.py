@@ -48,7 +48,7 @@ class Distillation(nn.Module):
 
     def forward(self, network: nn.Module, batch: Batch) -> Step:
         """One forward pass of the student, compared with the teacher and with the labels."""
-        student, logits = self._read(network, batch.images)
+        student, logits = self._read(network, batch)
         arguments: dict[str, float | Tensor] = {**self.arguments}
         if self.row.needs_labels:
             arguments["labels"] = batch.labels
@@ -65,12 +65,13 @@ class Distillation(nn.Module):
         terms["labels"] = self.label_weight * self._cross_entropy(logits, batch.labels)
         return Step(logits, terms["teacher"] + terms["labels"], terms)
 
-    def _read(self, network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the method reads from the student, and the student's logits."""
+    def _read(self, network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the method reads from the student, and the student's logits, for the whole batch."""
         if self.layer is None:
-            logits = network(images)
+            logits = batch.gather(network(batch.images))
             return logits, logits
-        return self.layer.read(network, images)
+        features, logits = self.layer.read(network, batch.images)
+        return batch.gather(features), batch.gather(logits)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean over the images that have a label; 0 for a batch without any."""

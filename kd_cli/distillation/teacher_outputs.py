@@ -16,6 +16,7 @@ from kd_cli.data.dataset import Split, to_pixels
 from kd_cli.distillation.output_cache import OutputCache
 from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.features import Layer
+from kd_cli.training.group import GROUP_OF_ONE, Group
 
 Outputs = Callable[[Batch], Tensor]
 """A teacher's outputs for a batch of training images, (B, ...), without gradients."""
@@ -47,6 +48,7 @@ class TeacherOutputs:
         views: how many fixed views of each augmented image it sees, as `BatchSource`.
         cache: outputs on disk.
         quiet: show no progress bar.
+        group: the processes that train together. Each computes its share of what is computed once.
     """
 
     def __init__(
@@ -57,10 +59,11 @@ class TeacherOutputs:
         views: int = 0,
         cache: OutputCache | None = None,
         quiet: bool = False,
+        group: Group = GROUP_OF_ONE,
     ) -> None:
         self.classifiers = [classifier.eval() for classifier in classifiers]
         self.split, self.presets, self.views = split, presets, views
-        self.cache, self.quiet = cache, quiet
+        self.cache, self.quiet, self.group = cache, quiet or not group.is_first, group
         self._outputs: dict[str, Outputs] = {}
         self._digest = ""
 
@@ -111,25 +114,31 @@ class TeacherOutputs:
             return compute(to_pixels(images))
 
         details = {"reads": reads, "augment": list(self.presets), "view": view}
-        if cache := self.cache if self.worth_keeping else None:
+        cache = self.cache if self.worth_keeping else None
+
+        def find() -> Tensor | None:
+            assert cache is not None
             details["images"] = self._digest_images()
-            found = cache.find(details, compute_some(0, COMPARED), count)
-            if found is not None:
-                return found.to(device)
-        bar = tqdm(total=count, unit="image", disable=self.quiet or None, leave=False, delay=BAR_DELAY)
+            return cache.find(details, compute_some(0, COMPARED), count)
+
+        if cache and (found := self.group.from_first(find)) is not None:
+            return found.to(device)
+        own = self.group.of(count)
+        bar = tqdm(total=own.stop - own.start, unit="image", disable=self.quiet or None, leave=False, delay=BAR_DELAY)
         with bar:
             bar.set_description(
                 f"teacher's outputs, view {view + 1}/{self.views}" if self.views else "teacher's outputs"
             )
             outputs: Tensor | None = None
-            for first in range(0, count, FORWARD_CHUNK):
-                some = compute_some(first, first + FORWARD_CHUNK)
+            for first in range(own.start, own.stop, FORWARD_CHUNK):
+                some = compute_some(first, min(first + FORWARD_CHUNK, own.stop))
                 if outputs is None:
-                    outputs = some.new_empty(count, *some.shape[1:])
-                outputs[first : first + len(some)] = some
+                    outputs = some.new_empty(own.stop - own.start, *some.shape[1:])
+                outputs[first - own.start : first - own.start + len(some)] = some
                 bar.update(len(some))
         assert outputs is not None  # there are images
-        if cache:
+        outputs = self.group.gather(outputs, count)
+        if cache and self.group.is_first:
             cache.keep(details, outputs)
         return outputs
 
@@ -166,7 +175,7 @@ class _Live:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        return self.compute(batch.images)
+        return batch.gather(self.compute(batch.images))
 
     def __str__(self) -> str:
         return "live"

@@ -32,20 +32,21 @@ def select(name: DeviceName) -> torch.device:
     return torch.device(name.value)
 
 
-def describe(device: torch.device, threads: int | None = None) -> tuple[str, str]:
+def describe(device: torch.device, threads: int | None = None, processes: int = 1) -> tuple[str, str]:
     """The device for programs, and for people with the hardware or the number of threads behind it.
 
     Args:
         device: the device that computes.
         threads: how many threads a CPU uses, where it is not torch's number.
+        processes: how many processes compute together, each with as many threads, or with such a GPU.
     """
-    detail = ""
+    details = [f"{processes} processes"] if processes > 1 else []
     if device.type == "cuda":
-        detail = f" ({torch.cuda.get_device_name(device)})"
+        details.append(torch.cuda.get_device_name(device))
     elif device.type == "cpu":
         threads = threads or torch.get_num_threads()
-        detail = f" ({threads} thread{'s' if threads > 1 else ''})"
-    return device.type, device.type + detail
+        details.append(f"{threads} thread{'s' if threads > 1 else ''}")
+    return device.type, f"{device.type} ({', '.join(details)})" if details else device.type
 
 
 def make_repeatable() -> None:

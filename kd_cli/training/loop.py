@@ -15,8 +15,13 @@ from kd_cli.data.batches import BatchSource
 from kd_cli.data.seeds import spawn_seeds
 from kd_cli.training import device
 from kd_cli.training.epoch_result import EpochResult
+from kd_cli.training.group import GROUP_OF_ONE, Group
 from kd_cli.training.objective import Objective, Step
 from kd_cli.training.optimiser import Adam, learning_rate
+from kd_cli.training.step import make_step
+
+RANKS_APART = 2**20
+"""Between the seeds of dropout of two processes: more than a run has epochs, each of which has a seed of its own."""
 
 REFRESH = 50
 """Steps between two looks at the loss. A look makes a GPU wait, so it is not taken at every step."""
@@ -90,10 +95,18 @@ class Training:
         objective: what each step minimises.
         batches: the training images.
         config: how to train.
+        group: the processes that train together, each with its share of ``batches``.
     """
 
-    def __init__(self, network: nn.Module, objective: Objective, batches: BatchSource, config: TrainingConfig) -> None:
-        self.network, self.objective, self.batches, self.config = network, objective, batches, config
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        batches: BatchSource,
+        config: TrainingConfig,
+        group: Group = GROUP_OF_ONE,
+    ) -> None:
+        self.network, self.objective, self.batches, self.config, self.group = network, objective, batches, config, group
         self.epochs_done = 0
         self.step_in_epoch = 0
         self.first_loss: float | None = None
@@ -103,6 +116,7 @@ class Training:
         self.macs_per_step = config.batch_size * (getattr(network, "known_macs", None) or device.MACS_WORTH_SHARING)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
         self.optimiser = Adam([*network.parameters(), *own])
+        self._compute_step = make_step(network, objective, group)
 
     @property
     def total_steps(self) -> int:
@@ -124,16 +138,17 @@ class Training:
         start, config, tally = time.perf_counter(), self.config, _Tally()
         self.network.train()
         with (
-            device.threads_for(self.macs_per_step),
+            device.threads_for(self.macs_per_step // self.group.size),
             closing(self.batches.epoch()) as batches,
             torch.random.fork_rng(devices=[]),
         ):
-            torch.manual_seed(spawn_seeds(config.seed).layers + self.epochs_done)  # dropout and the like
+            stream = spawn_seeds(config.seed).layers + self.epochs_done + RANKS_APART * self.group.rank
+            torch.manual_seed(stream)  # of dropout and the like
             for batch in batches:
                 try:
-                    step = self.objective(self.network, batch)
+                    step = self._compute_step(batch)
                 except ValueError as error:
-                    if len(batch.images) > 1 or "more than 1 value per channel" not in str(error):
+                    if len(batch.labels) > 1 or "more than 1 value per channel" not in str(error):
                         raise
                     raise KdError(
                         "the last batch of an epoch is a single image, with which batch normalisation cannot be "

@@ -19,11 +19,15 @@ class Step:
 
 
 Objective = Callable[[nn.Module, Batch], Step]
-"""(network, batch) -> step. One that is a module has layers of its own, which learn together with the network."""
+"""(network, batch) -> step. One that is a module has layers of its own, which learn together with the network.
+
+What the network gives for the batch's images is passed through `Batch.gather`, so that the loss is that of the whole
+batch where several processes share it.
+"""
 
 
 def label_objective(network: nn.Module, batch: Batch) -> Step:
     """Cross-entropy with the hard labels: how a teacher learns, and the baseline of every distillation."""
-    logits: Tensor = network(batch.images)
+    logits = batch.gather(network(batch.images))
     loss = F.cross_entropy(logits, batch.labels)
     return Step(logits, loss, {"labels": loss})

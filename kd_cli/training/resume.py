@@ -17,6 +17,7 @@ import torch
 from kd_cli.config import KdError
 from kd_cli.files import require_regular, write_atomically
 from kd_cli.training.epoch_result import EpochResult
+from kd_cli.training.group import GROUP_OF_ONE, Group
 from kd_cli.training.loop import Callback, Epoch, Training
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,18 @@ def is_state(path: Path) -> bool:
 class ResumeState(Callback):
     """Keeps a run's state and history after every epoch, and gives them back to the same run only.
 
+    Of several processes the first one writes and reads the file. It is the same for any number of them.
+
     Args:
         checkpoint: the file that the run writes in the end.
         identity: all that decides what the run computes, as JSON-like values; runs with equal identities are the same.
+        group: the processes that train together.
     """
 
-    def __init__(self, checkpoint: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, checkpoint: Path, identity: dict[str, Any], group: Group = GROUP_OF_ONE) -> None:
         self.path = checkpoint.with_name(f"{checkpoint.name}{SUFFIX}")
         self.identity = json.loads(json.dumps(identity))  # plain values only: what is read back is compared with them
+        self.group = group
         self.epochs_kept = 0
         self._ended_at_state = False
 
@@ -60,6 +65,8 @@ class ResumeState(Callback):
 
     def keep(self, training: Training) -> None:
         """Write the state. A run whose state does not fit on the disk goes on: its result may."""
+        if not self.group.is_first:
+            return
         history = [asdict(each) for each in training.history]
         state = {"run": self.identity, "training": training.state_dict(), "history": history, "diverged": False}
         try:
@@ -84,7 +91,7 @@ class ResumeState(Callback):
         Raises:
             KdError: the file cannot be written.
         """
-        if not self.epochs_kept:
+        if not self.epochs_kept or not self.group.is_first:
             return
         if self._ended_at_state:
             self.remove()
@@ -98,10 +105,10 @@ class ResumeState(Callback):
         Raises:
             KdError: what was kept is damaged, or belongs to a run that computes something else.
         """
-        if not self.path.exists():
+        if not self.group.from_first(self.path.exists):
             log.warning("no interrupted run in %s: starting anew", self.path)
             return
-        kept = self._read()
+        kept = self.group.from_first(self._read)
         try:
             identity, state, diverged = dict(kept["run"]), kept["training"], kept["diverged"]
             history = [EpochResult(**entry) for entry in kept["history"]]
@@ -126,7 +133,8 @@ class ResumeState(Callback):
 
     def remove(self) -> None:
         """Forget the run: it is complete."""
-        self.path.unlink(missing_ok=True)
+        if self.group.is_first:
+            self.path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
         require_regular(self.path)

@@ -1,0 +1,45 @@
+"""A training step as the loop calls it: in this process alone, or shared with others by torch's engine for that."""
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+from torch import nn
+
+from kd_cli.data.batches import Batch
+from kd_cli.training.group import Group
+from kd_cli.training.objective import Objective, Step
+
+ComputeStep = Callable[[Batch], Step]
+
+
+def make_step(network: nn.Module, objective: Objective, group: Group) -> ComputeStep:
+    """The step that ``objective`` makes of a batch. Gradients are those of the whole batch in every process."""
+    if group.size == 1:
+        return partial(objective, network)
+    from torch.nn.parallel import DistributedDataParallel
+
+    shared = _SharedStep(network, objective, group)
+    # Gradients of convolutions that choose their own layout are copied.
+    warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for `broadcast_buffers`
+        # A method that reads features need not use the layers after them. Buffers are equal without being sent.
+        return DistributedDataParallel(shared, find_unused_parameters=True, broadcast_buffers=False)
+
+
+class _SharedStep(nn.Module):
+    """A step as one module, so that the network may be called by any of its layers: DDP sees the whole step."""
+
+    def __init__(self, network: nn.Module, objective: Objective, group: Group) -> None:
+        super().__init__()
+        self.network, self.objective, self.group = network, objective, group
+
+    def forward(self, batch: Batch) -> Step:
+        from kd_cli.training.batch_norm import WholeBatchStatistics
+
+        with WholeBatchStatistics() if self.group.divides(len(batch.labels)) else nullcontext():
+            step = self.objective(self.network, batch)
+        # From the loss alone DDP finds out which parameters are used.
+        return Step(step.logits.detach(), step.loss, {name: term.detach() for name, term in step.terms.items()})
