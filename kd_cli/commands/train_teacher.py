@@ -20,6 +20,7 @@ from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.networks.metadata import Membership
 from kd_cli.networks.spec import Spec
+from kd_cli.training.device import use_threads
 from kd_cli.training.epoch_result import EpochResult
 
 
@@ -46,7 +47,8 @@ def train_teacher(
     require_no_input(reports, job.inputs())
     path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
     if ensemble == 1:
-        finished = run_job(job, path, output, force, logs=logs)
+        with use_threads(training.threads):
+            finished = run_job(job, path, output, force, logs=logs)
         finished.state.remove()
         return finished.result
     require_checkpoint_output(job, path, force)  # without a name, it gives the members none
@@ -58,7 +60,8 @@ def train_teacher(
     for number, each in enumerate(paths, start=1):
         member = replace(job, training=replace(training, seed=training.seed + number - 1))
         place = Membership(identifier, number, ensemble)
-        members.append(run_job(member, each, output, force, ensemble=place, logs=logs))
+        with use_threads(training.threads):
+            members.append(run_job(member, each, output, force, ensemble=place, logs=logs))
     for finished in members:
         finished.state.remove()
     return _describe_ensemble(job, members)

@@ -24,7 +24,8 @@ from kd_cli.files import require_output
 from kd_cli.networks.checkpoint import is_checkpoint, read_own_weights, save_checkpoint
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
 from kd_cli.networks.metadata import Confidence, Membership, Metadata
-from kd_cli.training.callbacks import ChooseEpoch, History, ProgressBar
+from kd_cli.training.busy import BusyMachine
+from kd_cli.training.callbacks import ChooseEpoch, CompileTime, History, ProgressBar
 from kd_cli.training.loop import Callback, DivergedError, fit
 from kd_cli.training.resume import SUFFIX, ResumeState, is_state
 
@@ -78,7 +79,7 @@ def run_job(
         log.warning("starting anew: %s of an interrupted run is replaced (--resume would go on from it)", state.path)
     watched = job.dataset.validation or job.dataset.test
     choosing = (ChooseEpoch(job.training.patience),) if job.training.chooses_epoch else ()
-    watching = callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)
+    watching = callbacks or _watch(job)
     try:
         fit(
             training, (History(lambda network: _test(network, watched)), *choosing, state, *watching, *job.log_to(logs))
@@ -88,7 +89,7 @@ def run_job(
     except DivergedError as error:
         state.mark_diverged()
         raise KdError(f"{error}; {_after_divergence(state, job, ensemble)}") from error
-    classifier = training.network
+    classifier = training.result
     assert isinstance(classifier, Classifier)
     options = job.options()
     if len(training.history) < job.training.epochs:
@@ -146,6 +147,12 @@ def run_job(
         kept_epoch=training.best.number if training.best else None,
     )
     return FinishedRun(result, classifier, state)
+
+
+def _watch(job: Job) -> tuple[Callback, ...]:
+    """What tells the user how the run goes."""
+    bar = ProgressBar(f"{job.role.value} {job.architecture}")
+    return (bar, BusyMachine(), *([CompileTime()] if job.training.compile else []))
 
 
 def _test(network: nn.Module, split: Split) -> tuple[float, int]:

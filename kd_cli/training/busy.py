@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from kd_cli.training.device import threads_for
+from kd_cli.training.device import threads_for, usable_cores
 from kd_cli.training.loop import Callback, Epoch, Progress, Training
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,3 @@ def seconds_of_others() -> float | None:
     ticks = sum(int(row[field]) for row in rows if row and row[0] in names for field in WORKING)
     own = os.times()
     return ticks / os.sysconf("SC_CLK_TCK") - own.user - own.system - own.children_user - own.children_system
-
-
-def usable_cores() -> set[int]:
-    """The cores that this process may use."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
