@@ -15,6 +15,10 @@ LAUNCH_BOUND_MACS = 10**9
 take 0.3 ms, in which a GPU of 20 TFLOP/s computes 10^9 multiply-accumulates forwards and twice as many backwards."""
 
 
+GPU = "cuda"
+"""The kind of device that records graphs."""
+
+
 class CompiledNetwork(nn.Module):
     """A network that is compiled at its first full batch; batches of another size are computed as before.
 
@@ -29,7 +33,7 @@ class CompiledNetwork(nn.Module):
     def __init__(self, network: nn.Module, batch_size: int, macs_per_step: int) -> None:
         super().__init__()
         self.network, self.batch_size, self.ready = network, batch_size, False
-        on_gpu = next(network.parameters()).device.type == "cuda"
+        on_gpu = next(network.parameters()).device.type == GPU
         self.graphed = on_gpu and macs_per_step < LAUNCH_BOUND_MACS
         mode = "reduce-overhead" if self.graphed else "default"
         self.compiled: Any = torch.compile(network, dynamic=False, mode=mode)
