@@ -4,8 +4,8 @@
 
 The bar is 2 s for both trainings, 5 epochs each, on one H100. Launching kernels is most of a step of networks this
 small; ``--compile`` records each step's network as a CUDA graph, which is launched as one. The two ways take turns,
-each time in a process of its own. "Training" is the sum of all epochs, in which the compiler's work is part of the first;
-"after the first" is what an epoch of both takes then.
+each time in a process of its own. "Training" is the sum of all epochs; the first one has the compiler's work in it, and
+"epoch after the first" has not.
 """
 
 import argparse
