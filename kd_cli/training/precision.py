@@ -1,6 +1,7 @@
 """Steps that compute with fewer than 32 bits: where that is safe, by torch's autocast. Weights and losses keep 32."""
 
 import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -70,7 +71,13 @@ def require_usable(precision: TrainingPrecision, device: torch.device) -> None:
     if precision is TrainingPrecision.fp16 and device.type == "cpu":
         raise KdError("--precision fp16 is for GPUs: use bf16, or leave it out")
     if precision is TrainingPrecision.bf16 and not has_bf16(device):
-        log.warning("this %s has no instructions for bf16: without --precision it is faster", device.type)
+        _warn_once(f"this {device.type} has no instructions for bf16: without --precision it is faster")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Jobs are checked anew for each command and worker."""
+    log.warning(message)
 
 
 def has_bf16(device: torch.device) -> bool:
