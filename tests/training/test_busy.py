@@ -10,7 +10,7 @@ from kd_cli.config import TrainingConfig
 from kd_cli.data.dataset import Dataset
 from kd_cli.training import busy, device
 from kd_cli.training.busy import BusyMachine
-from kd_cli.training.loop import fit
+from kd_cli.training.loop import Epoch, Progress
 from tests.training.test_loop import start
 
 CONFIG = TrainingConfig(epochs=3)
@@ -42,7 +42,12 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[float | None], None]:
 
 
 def notices(tiny: Dataset, config: TrainingConfig, caplog: pytest.LogCaptureFixture) -> list[str]:
-    fit(start(tiny, config), [BusyMachine()])
+    """What is said in a run of three epochs."""
+    training, notice = start(tiny, config), BusyMachine()
+    notice.on_fit_begin(training)
+    for number in range(1, 4):
+        notice.on_progress(training, Progress(1.0, 0.5))
+        notice.on_epoch_end(training, Epoch(number, 1.0, 0.5, 1.0))
     return caplog.messages
 
 
