@@ -92,7 +92,7 @@ def diverge_in_epoch(monkeypatch: pytest.MonkeyPatch) -> HappenIn:
         ((*TEACHER, "--ensemble", "2"), 3),
         ((*TEACHER, "--optimiser", "sgd", "--lr", "0.02", "--accumulate", "2", "--ema", "0.9"), 3),
         ((*TEACHER, "--ema", "0.9", "--validation-fraction", "0.2", "--keep-best"), 4),
-        ((*STUDENT, "--optimiser", "adamw", "--precision", "bf16", "--label-smoothing", "0.1", "--threads", "2"), 3),
+        ((*STUDENT, "--optimiser", "adamw", "--precision", "bf16", "--label-smoothing", "0.1", "--threads", "1"), 3),
         (STUDENT, 3),
         ((*STUDENT, "--augment", "shift"), 3),
         ((*STUDENT, "--augment", "warp"), 3),
