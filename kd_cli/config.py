@@ -67,6 +67,22 @@ class Schedule(str, Enum):
     one_cycle = "one-cycle"
 
 
+class OptimiserName(str, Enum):
+    """What turns gradients into updates: ``sgd`` has momentum, ``adamw`` keeps weight decay out of the gradient."""
+
+    adam = "adam"
+    adamw = "adamw"
+    sgd = "sgd"
+
+
+class TrainingPrecision(str, Enum):
+    """The numbers that the networks of a training step compute with; weights and losses always have 32 bits."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
 class Transfer(str, Enum):
     """Which training images a student sees where only some have labels: those, or all of them."""
 
@@ -249,7 +265,7 @@ class TrainingConfig(Config):
 
     epochs: int = option(5, "Times that every training image is shown.", short="-e", minimum=1, maximum=1_000_000)
     batch_size: int = option(64, "Images per training step.", minimum=1, maximum=1_000_000)
-    lr: float = option(1e-3, "Learning rate of Adam; one-cycle rises to four times it.", above=0)
+    lr: float = option(1e-3, "Learning rate; one-cycle rises to four times it. With sgd, try 0.02.", above=0)
     schedule: Schedule = option(Schedule.one_cycle, "How the learning rate moves.")
     augment: tuple[str, ...] = option(
         (),
@@ -272,6 +288,40 @@ class TrainingConfig(Config):
         maximum=1_000_000,
     )
     keep_best: bool = option(False, "Keep the epoch with the best validation accuracy rather than the last one.")
+    optimiser: OptimiserName = option(OptimiserName.adam, "Adam, AdamW, or SGD with momentum 0.9.")
+    weight_decay: float | None = option(
+        None,
+        "Pull weights towards 0: by the gradient (L2), or beside it with adamw. Default: 0.01 with adamw, else 0.",
+        minimum=0,
+        maximum=10,
+    )
+    label_smoothing: float = option(0.0, "Share of each label that is spread over all classes.", minimum=0, maximum=0.9)
+    accumulate: int = option(
+        1,
+        "Average the gradients of N batches for each update, as one batch N times as large; --schedule counts updates.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    ema: float | None = option(
+        None,
+        "Test and save a running average of the weights, e.g. 0.999: so much of it is kept at each update.",
+        metavar="DECAY",
+        above=0,
+        maximum=0.999999,
+    )
+    precision: TrainingPrecision = option(
+        TrainingPrecision.fp32, "bf16, fp16: compute with 16 bits where that is safe; weights and losses keep 32."
+    )
+    channels_last: bool | None = option(
+        None, "Keep the channels of a pixel side by side in memory. Default: where it is known to be faster."
+    )
+    compile: bool = option(False, "Compile the network with torch.compile: slow to start, faster on GPUs.")
+    threads: int | None = option(
+        None,
+        "Threads of the CPU; another number gives other weights, by rounding. Default: 1 for small networks, else all.",
+        minimum=1,
+        maximum=1024,
+    )
 
     @property
     def chooses_epoch(self) -> bool:

@@ -137,7 +137,8 @@ def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     about: Option = field.metadata["option"]
     name = about.flag or field.name.replace("_", "-")
     kind, default = field.type, field.default
-    flags = [f"--{name}/--no-{name}" if default is True else f"--{name}", *([about.short] if about.short else [])]
+    either = default is True or (default is None and _plain_type(field) is bool)
+    flags = [f"--{name}/--no-{name}" if either else f"--{name}", *([about.short] if about.short else [])]
     if _reader(field) is not None:
         kind, default = str | None, None if default is None else as_text(default)
     elif typing.get_origin(kind) is tuple:  # an option that may be given several times

@@ -120,6 +120,15 @@ def metadata(tiny: Dataset) -> Metadata:
 
 
 @pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let torch compute with two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def kd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """Run a command in an empty folder: ``kd("evaluate", "--json")`` gives exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)

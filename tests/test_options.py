@@ -35,6 +35,7 @@ class SampleConfig(Config):
     share: float | None = option(None, "How much.", above=0, maximum=1)
     loud: bool = option(False, "Shout.")
     polite: bool = option(True, "Say please.")
+    formal: bool | None = option(None, "Say madam.")
     colour: Colour = option(Colour.red, "Which colour.")
     words: tuple[str, ...] = option(("a", "b"), "What to say.", read=read_words, metavar="WORD,...")
     numbers: tuple[float, ...] = option((), "Repeat them.", above=0, flag="number")
@@ -82,6 +83,8 @@ def test_without_options_the_command_gets_the_defaults(sample: Run, received: li
         (["--loud"], "loud", True),
         (["--no-polite"], "polite", False),
         (["--polite"], "polite", True),
+        (["--formal"], "formal", True),
+        (["--no-formal"], "formal", False),
         (["--colour", "blue"], "colour", Colour.blue),
         (["--words", "x,y,z"], "words", ("x", "y", "z")),
         (["--words", ""], "words", ()),
@@ -168,7 +171,7 @@ def test_what_configurations_share_comes_after_their_own_options(
     "config",
     [
         SampleConfig(),
-        SampleConfig(count=4, share=0.1, loud=True, polite=False, colour=Colour.blue, words=("x",)),
+        SampleConfig(count=4, share=0.1, loud=True, polite=False, formal=False, colour=Colour.blue, words=("x",)),
         SampleConfig(numbers=(1.0, 2.5), paths=(Path("a b"), Path("c")), home=Path("elsewhere")),
     ],
 )

@@ -56,7 +56,7 @@ def compare(
     require_no_input(reports, [*job.inputs(), *(tuned.path for tuned in comparison.from_study)])
     runs = carry_out_runs(grid.cells, comparison, common, job, make_executor)
     return ComparisonResult(
-        **vars(heading(job.dataset, threads=1)),
+        **vars(heading(job.dataset, job.training.threads or 1)),
         teachers=tuple(str(teacher.path) for teacher in job.teachers),
         teacher_architectures=tuple(teacher.metadata.architecture for teacher in job.teachers),
         seeds=runs.seeds,

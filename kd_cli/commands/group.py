@@ -23,7 +23,7 @@ def joined(training: TrainingConfig, run: DeviceConfig) -> Iterator[Group]:
     """The group of this command's processes, as `join`.
 
     Raises:
-        ConfigError: a batch has fewer images than there are processes.
+        ConfigError: a batch has fewer images than there are processes, or one of several is to compile its step.
         KdError: as `join`.
     """
     with join(run.device) as group:
@@ -32,6 +32,8 @@ def joined(training: TrainingConfig, run: DeviceConfig) -> Iterator[Group]:
                 f"--batch-size {training.batch_size} is of all processes together, and there are {group.size}: "
                 "use a larger one, or fewer processes"
             )
+        if training.compile and group.size > 1:
+            raise ConfigError("--compile is for one process: leave it out, or start kd without torchrun")
         yield group
 
 

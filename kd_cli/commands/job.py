@@ -146,7 +146,14 @@ class Job:
         identity |= {"device": self.dataset.device.type, "versions": _versions(architectures)}
         cache = OutputCache(self.cache_dir, identity)
         return TeacherOutputs(
-            classifiers, self.choose_images(), self.training.augment, self.teacher_views, cache, quiet, group
+            classifiers,
+            self.choose_images(),
+            self.training.augment,
+            self.teacher_views,
+            cache,
+            quiet,
+            self.training.precision,
+            group,
         )
 
     def start(self, outputs: TeacherOutputs | None = None, group: Group = GROUP_OF_ONE) -> Training:
@@ -167,7 +174,9 @@ class Job:
         if self.initial:
             self.initial.load_into(network.network, self.architecture, self.dataset.info.classes)
         network.to(self.dataset.device)
-        objective = build_objective(self.method, outputs, network, config.seed)
+        if config.channels_last is not None:
+            network.use_channels_last(config.channels_last)
+        objective = build_objective(self.method, outputs, network, config.seed, config.label_smoothing)
         batches = BatchSource(images, config.batch_size, config.seed, config.augment, self.teacher_views, group)
         return Training(network, objective, batches, config, group)
 

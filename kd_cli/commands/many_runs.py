@@ -1,7 +1,6 @@
 """Many runs side by side, each of them once: those that an earlier command has finished are found, and not repeated."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from kd_cli.commands.run_store import RunStore
 from kd_cli.commands.runs import Run, RunOutcome, carry_out_run, forget_worker, share_outputs
 from kd_cli.config import DeviceName, KdError, RunStoppedError
 from kd_cli.files import require_writable
+from kd_cli.training.device import usable_cores
 from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out
 
 log = logging.getLogger(__name__)
@@ -113,11 +113,11 @@ def stopped(folder: Path, kept: str, fresh: bool) -> RunStoppedError:
 
 
 def count_workers(asked: int | None, job: Job) -> int:
-    """As many runs at a time as there are cores, or one on a GPU, unless told otherwise.
+    """As many runs at a time as there are cores for their threads, or one on a GPU, unless told otherwise.
 
     Networks this small gain nothing from a second thread: two runs with a thread each take little longer than one
     with two.
     """
     if asked is not None or job.dataset.device.type != "cpu":
         return asked or 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, len(usable_cores()) // (job.training.threads or 1))

@@ -27,6 +27,7 @@ from kd_cli.networks.classifier import count_parameters
 from kd_cli.networks.initial import read_initial
 from kd_cli.networks.spec import Spec, parse_spec
 from kd_cli.training import device, memory
+from kd_cli.training.precision import require_usable
 
 BYTES_PER_PARAMETER = 16
 """While training: a weight, its gradient, and Adam's two averages, in 32 bits each."""
@@ -101,6 +102,7 @@ def with_student(job: Job, architecture: Spec, method: MethodConfig, seed: int, 
     """
     require_possible(method, architecture, [teacher.metadata.architecture for teacher in job.teachers])
     _require_labels(method, job.labels)
+    _require_compilable(method, job.training)
     training = replace(job.training, seed=seed, lr=job.training.lr if lr is None else lr)
     job = replace(job, architecture=architecture, method=method, training=training)
     _require_buildable(job)
@@ -121,8 +123,16 @@ def _require_labels(method: MethodConfig, labels: LabelConfig) -> None:
         )
 
 
+def _require_compilable(method: MethodConfig, training: TrainingConfig) -> None:
+    if training.compile and method.row.reads_features:
+        raise ConfigError(
+            f"{method.method} reads layers, which --compile takes apart: leave it out, or use --method kd"
+        )
+
+
 def _require_usable(training: TrainingConfig, dataset: Dataset) -> None:
-    """Refuse options that the data set has not got the images for."""
+    """Refuse options that the data set has not got the images for, or the device not the instructions."""
+    require_usable(training.precision, dataset.device)
     if training.european_ones and not dataset.info.is_digits:
         raise ConfigError(f"--european-ones adds 1s to digits, and {dataset.info.name} is none: leave it out")
     if training.chooses_epoch and dataset.validation is None:

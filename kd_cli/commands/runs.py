@@ -2,11 +2,10 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import torch
 from torch import Tensor, nn
 
 from kd_cli.commands.grid import Cell
@@ -19,6 +18,7 @@ from kd_cli.evaluation.fault import find_fault
 from kd_cli.evaluation.quality import measure_accuracy, measure_quality
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training.callbacks import ChooseEpoch, History, KeepEpochs
+from kd_cli.training.device import use_threads
 from kd_cli.training.loop import Callback, Epoch, Training, fit
 
 
@@ -43,23 +43,17 @@ class RunOutcome:
 
 
 def carry_out_run(run: Run) -> RunOutcome:
-    """Train and test, with one thread. What goes wrong becomes the outcome's error: other runs go on."""
-    with one_thread():
+    """Train and test. What goes wrong becomes the outcome's error: other runs go on."""
+    with threads_of_worker(run.common):
         try:
             return RunOutcome(worker_for(run.common).measure(run))
         except Exception as error:  # one broken run must not take the others down
             return RunOutcome(None, describe_failure(error))
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as there is a worker for each core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def threads_of_worker(common: StudentConfig) -> contextlib.AbstractContextManager[None]:
+    """Compute with one thread, as there is a worker for each core, or with as many as asked for."""
+    return use_threads(common.training.threads or 1)
 
 
 def describe_failure(error: Exception) -> str:
@@ -104,7 +98,7 @@ class Worker:
         training = self.start(job)
         epochs, kept = self._train(training, job.log_to(run.common.log))
         quality = measure_quality(
-            self._test_logits(training.network.eval()), job.dataset.test.labels, self.teacher_logits
+            self._test_logits(training.result.eval()), job.dataset.test.labels, self.teacher_logits
         )
         assert quality.agreement is not None  # there is a teacher
         return RunMeasures(

@@ -25,7 +25,8 @@ from kd_cli.files import require_output
 from kd_cli.networks.checkpoint import is_checkpoint, read_own_weights, save_checkpoint
 from kd_cli.networks.classifier import Classifier, compute_logits, count_parameters
 from kd_cli.networks.metadata import Confidence, Membership, Metadata
-from kd_cli.training.callbacks import ChooseEpoch, History, ProgressBar
+from kd_cli.training.busy import BusyMachine
+from kd_cli.training.callbacks import ChooseEpoch, CompileTime, History, ProgressBar
 from kd_cli.training.group import GROUP_OF_ONE, Group
 from kd_cli.training.loop import Callback, DivergedError, fit
 from kd_cli.training.resume import SUFFIX, ResumeState, is_state
@@ -88,7 +89,7 @@ def run_job(
         log.warning("starting anew: %s of an interrupted run is replaced (--resume would go on from it)", state.path)
     watched = job.dataset.validation or job.dataset.test
     choosing = (ChooseEpoch(job.training.patience),) if job.training.chooses_epoch else ()
-    watching = (*(callbacks or (ProgressBar(f"{job.role.value} {job.architecture}"),)), *job.log_to(logs))
+    watching = (*(callbacks or _watch(job)), *job.log_to(logs))
     history = History(lambda network: _test(network, watched, group))
     try:
         fit(training, (history, *choosing, state, *(watching if group.is_first else ())))
@@ -97,7 +98,7 @@ def run_job(
     except DivergedError as error:
         state.mark_diverged()
         raise KdError(f"{error}; {_after_divergence(state, job, ensemble)}") from error
-    classifier = training.network
+    classifier = training.result
     assert isinstance(classifier, Classifier)
     require_same_weights(group, classifier)
     options = job.options()
@@ -158,6 +159,12 @@ def run_job(
         kept_epoch=training.best.number if training.best else None,
     )
     return FinishedRun(result, classifier, state)
+
+
+def _watch(job: Job) -> tuple[Callback, ...]:
+    """What tells the user how the run goes."""
+    bar = ProgressBar(f"{job.role.value} {job.architecture}")
+    return (bar, BusyMachine(), *([CompileTime()] if job.training.compile else []))
 
 
 def _test(network: nn.Module, split: Split, group: Group) -> tuple[float, int]:

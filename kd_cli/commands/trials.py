@@ -12,7 +12,7 @@ from torch import nn
 from kd_cli.commands.grid import Cell
 from kd_cli.commands.job import Job, StudentConfig
 from kd_cli.commands.resolve import with_student
-from kd_cli.commands.runs import describe_failure, one_thread, worker_for
+from kd_cli.commands.runs import describe_failure, threads_of_worker, worker_for
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.training.callbacks import History
@@ -78,8 +78,8 @@ class TrialOutcome:
 
 
 def carry_out_trial(task: TrialTask) -> TrialOutcome:
-    """Train and validate, with one thread. What goes wrong becomes the outcome's error: other trials go on."""
-    with one_thread():
+    """Train and validate. What goes wrong becomes the outcome's error: other trials go on."""
+    with threads_of_worker(task.common):
         try:
             return TrialOutcome(_carry_out(task))
         except Exception as error:  # one broken trial must not take the others down

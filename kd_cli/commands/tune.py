@@ -90,7 +90,7 @@ def tune(
     runs = carry_out_runs(cells, tuning, judging, final, make_executor)
     rows = summarise(cells, runs.outcomes, final.dataset.info)
     return TuningResult(
-        **vars(heading(final.dataset, threads=1)),
+        **vars(heading(final.dataset, final.training.threads or 1)),
         student=str(tuning.student),
         teachers=tuple(str(teacher.path) for teacher in final.teachers),
         teacher_architectures=tuple(teacher.metadata.architecture for teacher in final.teachers),

@@ -4,6 +4,7 @@ A method is a row in `methods` and the function in `losses`, or the module in `p
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,13 +37,20 @@ class Distillation(nn.Module):
         layer: where it reads the student; None for its logits.
         loss: the method's function, or its module.
         all_labelled: whether every training image has a label.
+        label_smoothing: share of each label that is spread over all classes.
     """
 
     def __init__(
-        self, config: MethodConfig, teacher: Outputs, layer: Layer | None, loss: Loss, all_labelled: bool
+        self,
+        config: MethodConfig,
+        teacher: Outputs,
+        layer: Layer | None,
+        loss: Loss,
+        all_labelled: bool,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.label_smoothing = layer, label_smoothing
         self.row, self.teacher, self.loss, self.all_labelled = config.row, teacher, loss, all_labelled
         self.arguments, self.weights, self.label_weight = config.arguments, config.weights, config.label_weight
 
@@ -76,12 +84,21 @@ class Distillation(nn.Module):
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean over the images that have a label; 0 for a batch without any."""
         if self.all_labelled:
-            return F.cross_entropy(logits, labels)
+            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         count = (labels != NO_LABEL).sum().clamp_min(1)
-        return F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum") / count
+        total = F.cross_entropy(
+            logits, labels, ignore_index=NO_LABEL, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        return total / count
 
 
-def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, network: nn.Module, seed: int) -> Objective:
+def build_objective(
+    config: MethodConfig,
+    outputs: TeacherOutputs | None,
+    network: nn.Module,
+    seed: int,
+    label_smoothing: float = 0.0,
+) -> Objective:
     """The objective that trains a student by a method.
 
     Args:
@@ -90,19 +107,21 @@ def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, networ
         network: the student. It is left as it is, and so is torch's global random stream: with the same seed, every
             method starts from the same student.
         seed: the run's.
+        label_smoothing: of the cross-entropy with the labels.
 
     Raises:
         KdError: a network has no layer that the method could read.
         ValueError: a method other than the baseline has no teacher, or several where it compares features.
     """
     if config.is_baseline:
-        return label_objective
+        return partial(label_objective, label_smoothing=label_smoothing) if label_smoothing else label_objective
     if outputs is None:
         raise ValueError(f"{config.method} needs the outputs of a teacher")
     row, all_labelled = config.row, bool((outputs.split.labels != NO_LABEL).all())
     if row.reads is FeatureLevel.logits:
         averaged_at = config.options.get("temperature", 1.0) if row.averages == "probabilities" else None
-        return Distillation(config, outputs.logits(averaged_at), None, getattr(losses, row.loss), all_labelled)
+        loss, teacher_logits = getattr(losses, row.loss), outputs.logits(averaged_at)
+        return Distillation(config, teacher_logits, None, loss, all_labelled, label_smoothing)
     (classifier,) = outputs.classifiers
     pixels = to_pixels(outputs.split.images[:1])
     (student, student_shape), (teacher, teacher_shape) = locate_layers(config, network, classifier, pixels)
@@ -113,7 +132,7 @@ def build_objective(config: MethodConfig, outputs: TeacherOutputs | None, networ
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seeds.method)  # `torch.manual_seed` would reseed the GPU's stream, too
             loss = getattr(projections, row.loss)(sizes).to(pixels.device)
-    return Distillation(config, outputs.features(teacher), student, loss, all_labelled)
+    return Distillation(config, outputs.features(teacher), student, loss, all_labelled, label_smoothing)
 
 
 def describe_outputs(objective: Objective) -> str | None:

@@ -3,13 +3,14 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kd_cli.config import FORWARD_CHUNK
+from kd_cli.config import FORWARD_CHUNK, TrainingPrecision
 from kd_cli.data.augmentation import apply_maps, draw_view
 from kd_cli.data.batches import Batch
 from kd_cli.data.dataset import Split, to_pixels
@@ -17,6 +18,7 @@ from kd_cli.distillation.output_cache import OutputCache
 from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.features import Layer
 from kd_cli.training.group import GROUP_OF_ONE, Group
+from kd_cli.training.precision import with_precision
 
 Outputs = Callable[[Batch], Tensor]
 """A teacher's outputs for a batch of training images, (B, ...), without gradients."""
@@ -48,6 +50,7 @@ class TeacherOutputs:
         views: how many fixed views of each augmented image it sees, as `BatchSource`.
         cache: outputs on disk.
         quiet: show no progress bar.
+        precision: of teachers that are live. What is computed once has 32 bits, and serves every run.
         group: the processes that train together. Each computes its share of what is computed once.
     """
 
@@ -59,9 +62,11 @@ class TeacherOutputs:
         views: int = 0,
         cache: OutputCache | None = None,
         quiet: bool = False,
+        precision: TrainingPrecision = TrainingPrecision.fp32,
         group: Group = GROUP_OF_ONE,
     ) -> None:
         self.classifiers = [classifier.eval() for classifier in classifiers]
+        self.live = [with_precision(classifier, precision) for classifier in self.classifiers]
         self.split, self.presets, self.views = split, presets, views
         self.cache, self.quiet, self.group = cache, quiet or not group.is_first, group
         self._outputs: dict[str, Outputs] = {}
@@ -76,9 +81,9 @@ class TeacherOutputs:
     def logits(self, temperature: float | None) -> Outputs:
         """The teacher's logits, (B, classes); `average_logits` at this temperature where there are several teachers."""
         if len(self.classifiers) == 1:
-            return self._prepare("logits", self.classifiers[0])
-        compute = lambda pixels: average_logits(self.classifiers, pixels, temperature)  # noqa: E731
-        return self._prepare(f"average at temperature {temperature}", compute)
+            return self._prepare("logits", lambda teachers, pixels: teachers[0](pixels))
+        average = lambda teachers, pixels: average_logits(teachers, pixels, temperature)  # noqa: E731
+        return self._prepare(f"average at temperature {temperature}", average)
 
     def features(self, layer: Layer) -> Outputs:
         """What a layer of the only teacher gives.
@@ -86,11 +91,13 @@ class TeacherOutputs:
         Raises:
             ValueError: there are several teachers.
         """
-        (classifier,) = self.classifiers
-        return self._prepare(f"layer {layer}", lambda pixels: layer.read(classifier, pixels)[0])
+        if len(self.classifiers) > 1:
+            raise ValueError("features of several teachers")
+        return self._prepare(f"layer {layer}", lambda teachers, pixels: layer.read(teachers[0], pixels)[0])
 
     @torch.no_grad()
-    def _prepare(self, reads: str, compute: Callable[[Tensor], Tensor]) -> Outputs:
+    def _prepare(self, reads: str, read: Callable[[Sequence[Classifier], Tensor], Tensor]) -> Outputs:
+        compute = partial(read, self.classifiers)
         if reads not in self._outputs:
             looks = self.views if self.presets else 1
             one = compute(to_pixels(self.split.images[:1]))
@@ -99,7 +106,7 @@ class TeacherOutputs:
                 kept = [self._find_or_compute(reads, compute, look) for look in range(looks)]
                 self._outputs[reads] = _LookedUp(kept, bool(self.presets))
             else:
-                self._outputs[reads] = _Live(compute)
+                self._outputs[reads] = _Live(partial(read, self.live))
         return self._outputs[reads]
 
     def _find_or_compute(self, reads: str, compute: Callable[[Tensor], Tensor], view: int) -> Tensor:

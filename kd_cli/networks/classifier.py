@@ -64,6 +64,11 @@ class Classifier(nn.Module):
         self._counted_macs = count_macs(self, torch.zeros(1, *self.shape, device=self.mean.device))
         return self._counted_macs
 
+    def use_channels_last(self, on: bool) -> None:
+        """Convolve in the layout (N, H, W, C), or in torch's own."""
+        self.channels_last = on
+        self.network.to(memory_format=torch.channels_last if on else torch.contiguous_format)
+
     def reorder(self, order: tuple[int, ...]) -> "Classifier":
         """The same classifier for data that count the classes in another order; ``order`` as above."""
         mean, std = (tuple(each.flatten().tolist()) for each in (self.mean, 1 / self.inverse_std))

@@ -72,7 +72,7 @@ class Layer:
         if not isinstance(found[-1], Tensor):
             kind = type(found[-1]).__name__
             raise KdError(f"layer {self.name} gives a {kind}: name one that gives a single tensor, {SEE_LAYERS}")
-        return found[-1], logits
+        return found[-1].float(), logits  # in 32 bits, whatever the layers compute with
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ class StudentNet(nn.Module):
 def _suits_onednn(x: Tensor) -> bool:
     if torch.compiler.is_compiling():  # a graph is for any number of images, and whoever runs it chooses its layouts
         return False
+    if torch.is_autocast_enabled("cpu"):  # which does not know that layout
+        return False
     # For a few images the way into that layout and out of it takes longer than what it saves.
     return len(x) >= 16 and x.device.type == "cpu" and x.dtype == torch.float and torch.backends.mkldnn.is_available()
 

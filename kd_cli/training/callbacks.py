@@ -1,5 +1,7 @@
-"""The callbacks of a run: a progress bar, what its epochs came to, and the choice of the best one."""
+"""The callbacks of a run: a progress bar, what its epochs came to, the choice of the best one, and a notice."""
 
+import logging
+import time
 from collections.abc import Callable
 
 from torch import nn
@@ -7,6 +9,8 @@ from tqdm import tqdm
 
 from kd_cli.training.epoch_result import EpochResult
 from kd_cli.training.loop import Callback, Epoch, Progress, Training
+
+log = logging.getLogger(__name__)
 
 
 class ProgressBar(Callback):
@@ -55,7 +59,7 @@ class History(Callback):
 
     def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
         """Test the network."""
-        accuracy, errors = self.test(training.network)
+        accuracy, errors = self.test(training.result)
         training.history.append(EpochResult(epoch.number, epoch.loss, accuracy, errors, epoch.seconds))
 
 
@@ -96,3 +100,30 @@ class ChooseEpoch(Callback):
     def _stop_if_done(self, training: Training) -> None:
         if self.patience and training.best and training.epochs_done - training.best.number >= self.patience:
             training.stop_requested = True
+
+
+class CompileTime(Callback):
+    """Says after the first epoch how long the first step took, and how long the others did."""
+
+    def __init__(self) -> None:
+        self.start = 0.0
+        self.first_step: float | None = None
+        self.said = False
+
+    def on_epoch_begin(self, training: Training) -> None:
+        """Start the clock."""
+        self.start = time.perf_counter()
+
+    def on_step_end(self, training: Training) -> None:
+        """Note the first step, in which everything is compiled."""
+        if self.first_step is None:
+            self.first_step = time.perf_counter() - self.start
+
+    def on_epoch_end(self, training: Training, epoch: Epoch) -> None:
+        """Say it once."""
+        others = training.batches.steps_per_epoch - 1
+        if self.first_step is None or self.said or not others:
+            return
+        self.said = True
+        each = max(0.0, epoch.seconds - self.first_step) / others
+        log.info("--compile: the first step took %.1f s, each one after it %.2f ms", self.first_step, 1000 * each)

@@ -1,7 +1,8 @@
 """The device that does the work, and how to make it do the same work twice."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -62,17 +63,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-@contextmanager
-def threads_for(macs: int) -> Iterator[None]:
-    """Work with one thread where a step's multiply-accumulates are too few to share.
+def usable_cores() -> set[int]:
+    """The cores that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
-    Threads that wait for each other after every small product gain nothing on an idle machine, and lose most of their
-    time on a busy one. The choice depends on the work alone, so the same command still computes the same bits.
-    """
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Compute with so many threads; None leaves their number as it is."""
     before = torch.get_num_threads()
-    if macs < MACS_WORTH_SHARING:
-        torch.set_num_threads(1)
+    if count is not None:
+        torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_for(macs: int, asked: int | None = None) -> AbstractContextManager[None]:
+    """Work with one thread where a step's multiply-accumulates are too few to share, or with as many as asked for.
+
+    Threads that wait for each other after every small product gain nothing on an idle machine, and lose most of their
+    time on a busy one. The choice depends on the work alone, so the same command still computes the same bits.
+    """
+    return use_threads(asked or (1 if macs < MACS_WORTH_SHARING else None))

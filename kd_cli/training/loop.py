@@ -17,8 +17,9 @@ from kd_cli.training import device
 from kd_cli.training.epoch_result import EpochResult
 from kd_cli.training.group import GROUP_OF_ONE, Group
 from kd_cli.training.objective import Objective, Step
-from kd_cli.training.optimiser import Adam, learning_rate
+from kd_cli.training.precision import with_precision
 from kd_cli.training.step import make_step
+from kd_cli.training.updates import Updates
 
 RANKS_APART = 2**20
 """Between the seeds of dropout of two processes: more than a run has epochs, each of which has a seed of its own."""
@@ -96,6 +97,9 @@ class Training:
         batches: the training images.
         config: how to train.
         group: the processes that train together, each with its share of ``batches``.
+
+    Attributes:
+        step_network: the network as a step computes it, e.g. with fewer bits or compiled. It has the same weights.
     """
 
     def __init__(
@@ -115,8 +119,13 @@ class Training:
         self.stop_requested = False
         self.macs_per_step = config.batch_size * (getattr(network, "known_macs", None) or device.MACS_WORTH_SHARING)
         own = objective.parameters() if isinstance(objective, nn.Module) else ()
-        self.optimiser = Adam([*network.parameters(), *own])
-        self._compute_step = make_step(network, objective, group)
+        self.updates = Updates(network, [*network.parameters(), *own], len(batches.split), config)
+        self.step_network: nn.Module = with_precision(network, config.precision)
+        if config.compile:
+            from kd_cli.training.compiled import CompiledNetwork  # seldom used
+
+            self.step_network = CompiledNetwork(self.step_network, config.batch_size, self.macs_per_step)
+        self._compute_step = make_step(self.step_network, objective, group)
 
     @property
     def total_steps(self) -> int:
@@ -128,6 +137,16 @@ class Training:
         """Steps so far."""
         return self.batches.steps_per_epoch * self.epochs_done + self.step_in_epoch
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the latest update."""
+        return self.updates.learning_rate(self.epochs_done, self.step_in_epoch - 1)
+
+    @property
+    def result(self) -> nn.Module:
+        """What is tested and saved: the network, or the running average of its weights."""
+        return self.network if self.updates.average is None else self.updates.average.module
+
     def run_epoch(self, callbacks: Sequence[Callback] = ()) -> Epoch:
         """Show every training image to the network once.
 
@@ -138,7 +157,7 @@ class Training:
         start, config, tally = time.perf_counter(), self.config, _Tally()
         self.network.train()
         with (
-            device.threads_for(self.macs_per_step // self.group.size),
+            device.threads_for(self.macs_per_step // self.group.size, config.threads),
             closing(self.batches.epoch()) as batches,
             torch.random.fork_rng(devices=[]),
         ):
@@ -154,9 +173,7 @@ class Training:
                         "the last batch of an epoch is a single image, with which batch normalisation cannot be "
                         f"trained: use another --batch-size than {config.batch_size}"
                     ) from error
-                self.optimiser.clear_gradients()
-                step.loss.backward()
-                self.optimiser.step(learning_rate(config.schedule, config.lr, self.steps_done, self.total_steps))
+                self.updates.add(step.loss, len(batch.labels), self.epochs_done, self.step_in_epoch)
                 self.step_in_epoch += 1
                 tally.add(step, batch.labels)
                 for callback in callbacks:
@@ -185,20 +202,20 @@ class Training:
 
     def note_best(self) -> None:
         """Take the epoch that is done for the best one."""
-        weights = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        weights = {name: tensor.clone() for name, tensor in self.result.state_dict().items()}
         self.best = BestEpoch(self.epochs_done, weights)
 
     def use_best(self) -> None:
         """Go back to the weights of the best epoch, if one was noted."""
         if self.best is not None:
-            self.network.load_state_dict(self.best.weights)
+            self.result.load_state_dict(self.best.weights)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next epoch depends on."""
         return {
             "network": self.network.state_dict(),
             "objective": self.objective.state_dict() if isinstance(self.objective, nn.Module) else {},
-            "optimiser": self.optimiser.state_dict(),
+            "updates": self.updates.state_dict(),
             "batches": self.batches.state_dict(),
             "epochs_done": self.epochs_done,
             "first_loss": self.first_loss,
@@ -213,7 +230,7 @@ class Training:
         self.network.load_state_dict(state["network"])
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.updates.load_state_dict(state["updates"])
         self.batches.load_state_dict(state["batches"])
         self.epochs_done = state["epochs_done"]
         self.first_loss = state["first_loss"]

@@ -26,8 +26,14 @@ batch where several processes share it.
 """
 
 
-def label_objective(network: nn.Module, batch: Batch) -> Step:
-    """Cross-entropy with the hard labels: how a teacher learns, and the baseline of every distillation."""
+def label_objective(network: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Step:
+    """Cross-entropy with the hard labels: how a teacher learns, and the baseline of every distillation.
+
+    Args:
+        network: what learns.
+        batch: what it learns from.
+        label_smoothing: share of each label that is spread over all classes (Szegedy et al. 2016, section 7).
+    """
     logits = batch.gather(network(batch.images))
-    loss = F.cross_entropy(logits, batch.labels)
+    loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
     return Step(logits, loss, {"labels": loss})

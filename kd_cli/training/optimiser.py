@@ -1,16 +1,24 @@
-"""Adam, and how its learning rate moves over a run."""
+"""Optimisers, and how their learning rate moves over a run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
-from kd_cli.config import Schedule
+from kd_cli.config import OptimiserName, Schedule, TrainingConfig
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """The paper's, and torch's, defaults."""
+
+ADAMW_DECAY = 0.01
+"""Torch's default for AdamW."""
+
+MOMENTUM = 0.9
+"""Of gradient descent."""
 
 ONE_CYCLE_PEAK = 4.0
 """How far the one-cycle schedule rises above the learning rate that it starts from."""
@@ -22,18 +30,21 @@ ONE_CYCLE_END = 1e-4
 """Where it ends, as a share of where it starts."""
 
 
-class Adam:
-    """Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1.
+class Optimiser:
+    """What moves weights along their gradients.
 
-    `torch.optim.Adam` in its functional form: the same kernels and the same bits. The class imports torch's compiler on
-    its first use, a second of every command, and its bookkeeping takes a tenth of a small network's step.
+    The kinds are those of `torch.optim` in their functional form: the same kernels and the same bits. Its classes
+    import torch's compiler on first use, a second of every command, and their bookkeeping takes a tenth of a small
+    network's step.
+
+    Args:
+        parameters: what to move.
+        weight_decay: how strongly they are pulled towards 0.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.parameters = list(parameters)
-        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.counts = [torch.zeros((), dtype=torch.float, device=parameter.device) for parameter in self.parameters]
+    def __init__(self, parameters: Sequence[nn.Parameter], weight_decay: float = 0.0) -> None:
+        self.parameters, self.weight_decay = list(parameters), weight_decay
+        self.param_groups = [{"params": self.parameters}]  # where `torch.amp.GradScaler` looks for them
         # One kernel for all parameters; MPS gained it later than our oldest torch.
         self.fused = all(parameter.device.type in ("cpu", "cuda") for parameter in self.parameters)
 
@@ -45,29 +56,17 @@ class Adam:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move every parameter that has a gradient."""
-        state = zip(self.parameters, self.means, self.squares, self.counts, strict=True)
-        moving = [(p, p.grad, mean, square, count) for p, mean, square, count in state if p.grad is not None]
-        parameters, gradients, means, squares, counts = (list(each) for each in zip(*moving, strict=True))
-        adam(
-            parameters,
-            gradients,
-            means,
-            squares,
-            [],
-            counts,
-            fused=self.fused,
-            amsgrad=False,
-            beta1=BETA1,
-            beta2=BETA2,
-            lr=learning_rate,
-            weight_decay=0.0,
-            eps=EPSILON,
-            maximize=False,
-        )
+        state = zip(self.parameters, *self.state_dict().values(), strict=True)
+        moving = [(parameter, parameter.grad, *own) for parameter, *own in state if parameter.grad is not None]
+        self._move(learning_rate, *map(list, zip(*moving, strict=True)))
+
+    def _move(self, learning_rate: float, *tensors: list[Tensor]) -> None:
+        """Move parameters; ``tensors`` are these, their gradients, and each list of `state_dict`."""
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, list[Tensor]]:
-        """The running averages, and how many steps are in them."""
-        return {"means": self.means, "squares": self.squares, "counts": self.counts}
+        """What is kept from step to step: lists with a tensor for each parameter, by name."""
+        raise NotImplementedError
 
     def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
         """Go on from where `state_dict` was taken.
@@ -80,6 +79,85 @@ class Adam:
                 if saved.shape != mine.shape:
                     raise ValueError(f"{name} of {tuple(saved.shape)} for parameters of {tuple(mine.shape)}")
                 mine.copy_(saved)
+
+
+class Adam(Optimiser):
+    """Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1; weight decay is L2."""
+
+    formula: Callable[..., None] = staticmethod(adam)
+
+    def __init__(self, parameters: Sequence[nn.Parameter], weight_decay: float = 0.0) -> None:
+        super().__init__(parameters, weight_decay)
+        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.counts = [torch.zeros((), dtype=torch.float, device=parameter.device) for parameter in self.parameters]
+
+    def _move(self, learning_rate: float, *tensors: list[Tensor]) -> None:
+        parameters, gradients, means, squares, counts = tensors
+        self.formula(
+            parameters,
+            gradients,
+            means,
+            squares,
+            [],
+            counts,
+            fused=self.fused,
+            amsgrad=False,
+            beta1=BETA1,
+            beta2=BETA2,
+            lr=learning_rate,
+            weight_decay=self.weight_decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """The running averages, and how many steps are in them."""
+        return {"means": self.means, "squares": self.squares, "counts": self.counts}
+
+
+class AdamW(Adam):
+    """Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2."""
+
+    formula = staticmethod(adamw)
+
+
+class Sgd(Optimiser):
+    """Gradient descent with momentum (Sutskever et al. 2013), as torch computes it; weight decay is L2."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], weight_decay: float = 0.0) -> None:
+        super().__init__(parameters, weight_decay)
+        self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    def _move(self, learning_rate: float, *tensors: list[Tensor]) -> None:
+        parameters, gradients, velocities = tensors
+        sgd(
+            parameters,
+            gradients,
+            velocities,  # type: ignore[arg-type]  # a list that may also have None
+            fused=self.fused,
+            lr=learning_rate,
+            weight_decay=self.weight_decay,
+            momentum=MOMENTUM,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """The running sums of gradients."""
+        return {"velocities": self.velocities}
+
+
+KINDS = {OptimiserName.adam: Adam, OptimiserName.adamw: AdamW, OptimiserName.sgd: Sgd}
+
+
+def make_optimiser(config: TrainingConfig, parameters: Sequence[nn.Parameter]) -> Optimiser:
+    """The optimiser that a configuration asks for."""
+    decay = config.weight_decay
+    if decay is None:
+        decay = ADAMW_DECAY if config.optimiser is OptimiserName.adamw else 0.0
+    return KINDS[config.optimiser](parameters, decay)
 
 
 def learning_rate(schedule: Schedule, base: float, step: int, steps: int) -> float:

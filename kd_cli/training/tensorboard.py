@@ -8,7 +8,6 @@ from typing import Any
 from kd_cli.config import KdError
 from kd_cli.files import require_writable
 from kd_cli.training.loop import Callback, Epoch, Progress, Training
-from kd_cli.training.optimiser import learning_rate
 
 
 def require_ready(folder: Path | None) -> None:
@@ -73,8 +72,11 @@ class TensorBoard(Callback):
         return [(name, each) for name, each in self.options.items() if each is not None]
 
     def _write(self, group: str, training: Training, measures: Mapping[str, float], terms: Mapping[str, float]) -> None:
-        step, config = training.steps_done, training.config
-        rate = learning_rate(config.schedule, config.lr, step - 1, training.total_steps)
-        shown = {**measures, "learning rate": rate, **{f"term {name}": each for name, each in terms.items()}}
+        step = training.steps_done
+        shown = {
+            **measures,
+            "learning rate": training.learning_rate,
+            **{f"term {name}": each for name, each in terms.items()},
+        }
         for name, value in shown.items():
             self.writer.add_scalar(f"{group}/{name}", value, step)

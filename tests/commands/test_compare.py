@@ -1,7 +1,7 @@
 """Comparisons: what is compared, what is kept, and that one broken run harms no other."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
@@ -72,14 +72,6 @@ def compare_here(data: DataConfig, run: RunConfig, trained_teacher: TrainingResu
         return compare(comparison, data=data, run=run, training=training, **more)
 
     return here
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def without_seconds(result: ComparisonResult) -> list[RunMeasures]:

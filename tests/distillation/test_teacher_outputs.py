@@ -145,7 +145,7 @@ def test_several_teachers_are_averaged_at_the_temperature_asked_for(
 
 
 def test_features_of_several_teachers_are_refused(three: list[Classifier], split: Split) -> None:
-    with pytest.raises(ValueError, match="too many values"):
+    with pytest.raises(ValueError, match="features of several teachers"):
         TeacherOutputs(three, split).features(Layer("fc1"))
 
 

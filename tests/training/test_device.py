@@ -1,21 +1,12 @@
 """Devices: which one is chosen, what it can hold, and how many threads work."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from kd_cli.config import DeviceName, KdError
 from kd_cli.training import device, memory
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
@@ -112,6 +103,14 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(error: Exception) -> No
 def test_only_work_that_is_worth_sharing_is_shared_among_threads(two_threads: None, macs: int, threads: int) -> None:
     with device.threads_for(macs):
         assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("macs", [1, device.MACS_WORTH_SHARING])
+@pytest.mark.parametrize("asked", [1, 2, 3])
+def test_work_is_shared_among_as_many_threads_as_asked_for(two_threads: None, macs: int, asked: int) -> None:
+    with device.threads_for(macs, asked):
+        assert torch.get_num_threads() == asked
     assert torch.get_num_threads() == 2
 
 

@@ -1,4 +1,6 @@
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -6,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from kd_cli.config import Schedule
-from kd_cli.training.optimiser import Adam, learning_rate
+from kd_cli.config import OptimiserName, Schedule, TrainingConfig
+from kd_cli.training.optimiser import Adam, AdamW, Optimiser, Sgd, learning_rate, make_optimiser
 
 STEPS = 40
 
@@ -29,10 +31,23 @@ def assert_same(network: nn.Module, expected: nn.Module) -> None:
         assert torch.equal(network.state_dict()[name], tensor), name
 
 
+KINDS: list[tuple[type[Optimiser], Callable[..., torch.optim.Optimizer]]] = [
+    (Adam, torch.optim.Adam),
+    (AdamW, torch.optim.AdamW),
+    (Sgd, partial(torch.optim.SGD, momentum=0.9)),
+]
+NAMES = [ours.__name__ for ours, _ in KINDS]
+
+
 @pytest.mark.parametrize("fused", [True, False], ids=["one kernel", "kernel by kernel"])
-def test_adam_moves_the_weights_as_torchs_class_does_to_the_bit(fused: bool) -> None:
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize(("kind", "torchs"), KINDS, ids=NAMES)
+def test_optimiser_moves_the_weights_as_torchs_class_does_to_the_bit(
+    kind: type[Optimiser], torchs: Callable[..., torch.optim.Optimizer], weight_decay: float, fused: bool
+) -> None:
     network, expected = pair()
-    ours, theirs = Adam(list(network.parameters())), torch.optim.Adam(expected.parameters(), lr=0.01, fused=fused)
+    ours = kind(list(network.parameters()), weight_decay)
+    theirs = torchs(expected.parameters(), lr=0.01, weight_decay=weight_decay, fused=fused)
     ours.fused = fused  # which the device decides
     for step in range(STEPS):
         ours.clear_gradients()
@@ -56,27 +71,46 @@ def test_adam_leaves_a_parameter_without_a_gradient_alone() -> None:
     assert not any(torch.equal(now, then) for now, then in zip(others, others_before, strict=True))
 
 
-def test_adam_goes_on_from_its_state_as_if_it_had_never_stopped() -> None:
+@pytest.mark.parametrize("kind", [ours for ours, _ in KINDS], ids=NAMES)
+def test_optimiser_goes_on_from_its_state_as_if_it_had_never_stopped(kind: type[Optimiser]) -> None:
     network, expected = pair()
-    unbroken = Adam(list(expected.parameters()))
-    optimiser = Adam(list(network.parameters()))
+    unbroken = kind(list(expected.parameters()))
+    optimiser = kind(list(network.parameters()))
     for step in range(STEPS):
         if step == STEPS // 2:
             state = copy.deepcopy(optimiser.state_dict())
-            optimiser = Adam(list(network.parameters()))
+            optimiser = kind(list(network.parameters()))
             optimiser.load_state_dict(state)
-        for each, adam in ((network, optimiser), (expected, unbroken)):
-            adam.clear_gradients()
+        for each, own in ((network, optimiser), (expected, unbroken)):
+            own.clear_gradients()
             backward(each, step)
-            adam.step(0.01)
+            own.step(0.01)
     assert_same(network, expected)
 
 
-def test_adam_refuses_the_state_of_other_parameters() -> None:
+@pytest.mark.parametrize(("kind", "named"), [(Adam, "means"), (Sgd, "velocities")])
+def test_optimiser_refuses_the_state_of_other_parameters(kind: type[Optimiser], named: str) -> None:
     network, _ = pair()
-    state = Adam([nn.Parameter(torch.zeros(1)) for _ in network.parameters()]).state_dict()
-    with pytest.raises(ValueError, match="means"):
-        Adam(list(network.parameters())).load_state_dict(state)
+    state = kind([nn.Parameter(torch.zeros(1)) for _ in network.parameters()]).state_dict()
+    with pytest.raises(ValueError, match=named):
+        kind(list(network.parameters())).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "weight_decay"),
+    [
+        (TrainingConfig(), Adam, 0.0),
+        (TrainingConfig(weight_decay=0.1), Adam, 0.1),
+        (TrainingConfig(optimiser=OptimiserName.adamw), AdamW, 0.01),
+        (TrainingConfig(optimiser=OptimiserName.adamw, weight_decay=0.0), AdamW, 0.0),
+        (TrainingConfig(optimiser=OptimiserName.sgd), Sgd, 0.0),
+    ],
+)
+def test_optimiser_is_the_one_that_is_asked_for(
+    config: TrainingConfig, kind: type[Optimiser], weight_decay: float
+) -> None:
+    made = make_optimiser(config, list(pair()[0].parameters()))
+    assert (type(made), made.weight_decay) == (kind, weight_decay)
 
 
 def rates(schedule: Schedule, steps: int) -> list[float]:
