@@ -500,7 +500,8 @@ def _prepare_logging(level: int) -> None:
     notices = logging.StreamHandler(sys.stderr)
     notices.setFormatter(_NoticeFormatter())
     log = logging.getLogger("kd_cli")
-    log.handlers, log.level = [notices], level
+    log.handlers = [notices]
+    log.setLevel(level)
     # Where there is a CUDA compiler but no GPU, torch warns about it when its own compiler is loaded.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 

@@ -1,8 +1,10 @@
 """What a process knows of the others that were started with it, and which one speaks to the user."""
 
+import logging
 import os
 import signal
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,9 +18,11 @@ PLACE = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "127.
 
 
 @pytest.fixture
-def second_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+def second_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in PLACE.items():
         monkeypatch.setenv(name, value)
+    yield
+    logging.getLogger("kd_cli").setLevel(logging.INFO)  # such a process is silent
 
 
 @pytest.mark.usefixtures("second_of_four")
