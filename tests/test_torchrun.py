@@ -20,8 +20,11 @@ JOB = ("train-teacher", "--dataset", "digits", "--arch", "cnn-8", "--device", "c
 CHECKPOINT = Path("runs/models/digits/teacher.safetensors")
 STATE = CHECKPOINT.with_name(f"{CHECKPOINT.name}{SUFFIX}")
 
-WAIT_SECONDS = 60
-"""Nothing may hang longer."""
+RUN_SECONDS = 300
+"""What a run may take on a busy machine."""
+
+END_SECONDS = 60
+"""What it may take to end once one of its processes has."""
 
 
 class Torchrun:
@@ -45,9 +48,9 @@ class Torchrun:
             preexec_fn=hear_interrupts,
         )
 
-    def wait(self) -> tuple[int, str, list[str]]:
+    def wait(self, seconds: float = RUN_SECONDS) -> tuple[int, str, list[str]]:
         """Exit code of torchrun, stdout, and the lines that kd wrote to stderr."""
-        stdout, stderr = self.process.communicate(timeout=WAIT_SECONDS)
+        stdout, stderr = self.process.communicate(timeout=seconds)
         assert "kd_cli/" not in stderr, stderr  # a traceback of ours
         return self.process.returncode, stdout, [line for line in stderr.splitlines() if line.startswith("kd: ")]
 
@@ -65,7 +68,7 @@ class Torchrun:
 
     def wait_for_state(self) -> None:
         """Until the first epoch is kept."""
-        give_up = time.monotonic() + WAIT_SECONDS
+        give_up = time.monotonic() + RUN_SECONDS
         while not (self.folder / STATE).exists():
             assert time.monotonic() < give_up
             assert self.process.poll() is None
@@ -143,7 +146,7 @@ def test_a_process_that_is_killed_ends_the_run_in_one_line_and_resume_goes_on(to
     torchrun.start(*job)
     torchrun.wait_for_state()
     os.kill(torchrun.workers()[rank], signal.SIGKILL)
-    code, stdout, lines = torchrun.wait()
+    code, stdout, lines = torchrun.wait(END_SECONDS)
     assert (code, stdout) == (1, "")
     *_, last = lines
     assert len(lines) == 2  # the other one is the notice about small networks
@@ -169,7 +172,7 @@ def test_ctrl_c_ends_both_in_one_line_and_two_processes_go_on(torchrun: Torchrun
     torchrun.start(*job)
     torchrun.wait_for_state()
     os.killpg(torchrun.process.pid, signal.SIGINT)
-    code, stdout, lines = torchrun.wait()
+    code, stdout, lines = torchrun.wait(END_SECONDS)
     assert (code, stdout) == (1, "")
     assert len(lines) == 2
     assert "of 20 epochs: repeat the command with --resume" in lines[1]
