@@ -20,8 +20,11 @@ JOB = ("train-teacher", "--dataset", "digits", "--arch", "cnn-8", "--device", "c
 CHECKPOINT = Path("runs/models/digits/teacher.safetensors")
 STATE = CHECKPOINT.with_name(f"{CHECKPOINT.name}{SUFFIX}")
 
-WAIT_SECONDS = 60
-"""Nothing may hang longer."""
+RUN_SECONDS = 300
+"""What a run may take on a busy machine."""
+
+END_SECONDS = 60
+"""What it may take to end once one of its processes has."""
 
 
 class Torchrun:
@@ -45,9 +48,9 @@ class Torchrun:
             preexec_fn=hear_interrupts,
         )
 
-    def wait(self) -> tuple[int, str, list[str]]:
+    def wait(self, seconds: float = RUN_SECONDS) -> tuple[int, str, list[str]]:
         """Exit code of torchrun, stdout, and the lines that kd wrote to stderr."""
-        stdout, stderr = self.process.communicate(timeout=WAIT_SECONDS)
+        stdout, stderr = self.process.communicate(timeout=seconds)
         assert "kd_cli/" not in stderr, stderr  # a traceback of ours
         return self.process.returncode, stdout, [line for line in stderr.splitlines() if line.startswith("kd: ")]
 
@@ -65,7 +68,7 @@ class Torchrun:
 
     def wait_for_state(self) -> None:
         """Until the first epoch is kept."""
-        give_up = time.monotonic() + WAIT_SECONDS
+        give_up = time.monotonic() + RUN_SECONDS
         while not (self.folder / STATE).exists():
             assert time.monotonic() < give_up
             assert self.process.poll() is None
@@ -126,10 +129,9 @@ def test_processes_with_different_options_are_refused_in_one_line(torchrun: Torc
     ("arguments", "hint"),
     [
         ((*JOB, "--batch-size", "1"), "--batch-size 1 is of all processes together, and there are 2"),
-        (("evaluate", "--dataset", "digits"), "kd evaluate computes in one process: start it without torchrun"),
         ((*JOB, "--epochs", "none"), "--epochs none: use a whole number"),
     ],
-    ids=["batch", "command", "usage"],
+    ids=["batch", "usage"],
 )
 def test_bad_input_is_answered_by_one_process(torchrun: Torchrun, arguments: tuple[str, ...], hint: str) -> None:
     code, stdout, lines = torchrun.run(*arguments)
@@ -140,40 +142,40 @@ def test_bad_input_is_answered_by_one_process(torchrun: Torchrun, arguments: tup
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_is_killed_ends_the_run_in_one_line_and_resume_goes_on(torchrun: Torchrun, rank: int) -> None:
-    job = (*JOB, "--epochs", "40")
+    job = (*JOB, "--epochs", "20")
     torchrun.start(*job)
     torchrun.wait_for_state()
     os.kill(torchrun.workers()[rank], signal.SIGKILL)
-    code, stdout, lines = torchrun.wait()
+    code, stdout, lines = torchrun.wait(END_SECONDS)
     assert (code, stdout) == (1, "")
     *_, last = lines
     assert len(lines) == 2  # the other one is the notice about small networks
     assert "--resume" in last
     resumed = json.loads(run_alone(torchrun.folder, *job, "--resume"))
-    assert len(resumed["history"]) == 40
+    assert len(resumed["history"]) == 20
     assert resumed["accuracy"] > 0.9
 
 
 def test_torchruns_restarts_go_on_by_themselves(torchrun: Torchrun) -> None:
-    torchrun.start(*JOB, "--epochs", "40", options=["--max-restarts", "1"])
+    torchrun.start(*JOB, "--epochs", "20", options=["--max-restarts", "1"])
     torchrun.wait_for_state()
     os.kill(torchrun.workers()[1], signal.SIGKILL)
     code, stdout, lines = torchrun.wait()
     assert code == 0
-    assert len(json.loads(stdout)["history"]) == 40
+    assert len(json.loads(stdout)["history"]) == 20
     assert any("torchrun starts all of them again" in line or "stopped; " in line for line in lines)
     assert not any("starting anew" in line for line in lines)
 
 
 def test_ctrl_c_ends_both_in_one_line_and_two_processes_go_on(torchrun: Torchrun) -> None:
-    job = (*JOB, "--epochs", "40")
+    job = (*JOB, "--epochs", "20")
     torchrun.start(*job)
     torchrun.wait_for_state()
     os.killpg(torchrun.process.pid, signal.SIGINT)
-    code, stdout, lines = torchrun.wait()
+    code, stdout, lines = torchrun.wait(END_SECONDS)
     assert (code, stdout) == (1, "")
     assert len(lines) == 2
-    assert "of 40 epochs: repeat the command with --resume" in lines[1]
+    assert "of 20 epochs: repeat the command with --resume" in lines[1]
     code, stdout, _ = torchrun.run(*job, "--resume")
     assert code == 0
-    assert len(json.loads(stdout)["history"]) == 40
+    assert len(json.loads(stdout)["history"]) == 20

@@ -1,5 +1,6 @@
 """What processes exchange, by torch's process groups: gloo between CPUs, NCCL between GPUs."""
 
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -8,11 +9,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from kd_cli.config import KdError
+from kd_cli.training.launch import Launch
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for one that prepares images. That one has died is noticed at once, and needs no limit."""
+
+CONNECTING = timedelta(seconds=2)
+"""How long to try to reach a process that may be gone."""
 
 LOST = ("connection closed", "connection reset", "broken pipe", "gloo", "nccl")
 """What errors speak of that are raised where another process has ended."""
@@ -21,16 +27,45 @@ _control: list[Any] = []
 """The processes once more, connected for objects and long waits: tensors are never late by more than torch's limit."""
 
 
-def connect(where: torch.device) -> None:
+def connect(launch: Launch, where: torch.device) -> int:
     """Find the other processes, by the environment variables that torchrun sets.
+
+    Returns:
+        How often the processes were started again.
 
     Raises:
         KdError: this build of torch does not know how.
     """
     if not dist.is_available():
         raise KdError("this build of torch has no torch.distributed: start kd without torchrun")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo")
+    store, restarts = _open_store(launch)
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size)
     _control[:] = [dist.new_group(backend="gloo", timeout=PATIENCE)]
+    return int(broadcast_object(restarts))
+
+
+def _open_store(launch: Launch) -> tuple[TCPStore, int]:
+    """Where the processes learn each other's addresses; and, for the first one, how often they were started again.
+
+    torchrun's own store outlives a restart, and would give the processes addresses of those that are gone: gloo then
+    waits for half an hour. So the first process opens a store of its own, and torchrun's says which. One that is gone,
+    too, cannot be connected to.
+    """
+    address, port = launch.address
+    if not launch.has_store:
+        return TCPStore(address, port, launch.size, launch.is_first, dist.default_pg_timeout), launch.restarts
+    known = TCPStore(address, port, is_master=False)
+    if launch.is_first:
+        own = TCPStore(address, 0, is_master=True, wait_for_workers=False)
+        known.set("kd/port", str(own.port))
+        return own, known.add("kd/starts", 1) - 1
+    while True:
+        own_port = int(known.get("kd/port"))
+        with contextlib.suppress(RuntimeError):
+            own = TCPStore(address, own_port, is_master=False, timeout=CONNECTING, wait_for_workers=False)
+            own.set_timeout(dist.default_pg_timeout)
+            return own, 0
 
 
 def disconnect() -> None:

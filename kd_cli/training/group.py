@@ -101,16 +101,15 @@ def join(name: DeviceName) -> Iterator[Group]:
         KdError: the device does not do for several processes; or one of the others has ended.
     """
     launch = current_launch()
-    group = Group(launch.rank, launch.size, launch.local_rank, launch.restarts)
     if launch.size == 1:
-        yield group
+        yield Group(restarts=launch.restarts)
         return
     where = _select_for_one(launch, name)
     from kd_cli.training import collectives
 
     try:
-        collectives.connect(where)
-        yield group
+        restarts = collectives.connect(launch, where)
+        yield Group(launch.rank, launch.size, launch.local_rank, restarts)
         collectives.disconnect()
     except RuntimeError as error:
         if not collectives.is_lost(error):

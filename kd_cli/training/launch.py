@@ -21,8 +21,10 @@ class Launch:
         rank: its number, from 0, among all of them.
         size: how many there are, on all machines.
         local_rank: its number among those of this machine.
-        restarts: how often torchrun has started all of them again.
+        restarts: how often torchrun has started the processes of this machine again.
         restarts_left: how often it still would.
+        address: host and port of a store that all processes reach.
+        has_store: whether torchrun keeps that store; otherwise the first process has to open it.
     """
 
     rank: int = 0
@@ -30,6 +32,8 @@ class Launch:
     local_rank: int = 0
     restarts: int = 0
     restarts_left: int = 0
+    address: tuple[str, int] = ("", 0)
+    has_store: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -51,9 +55,8 @@ class Launch:
 
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         try:
-            store = TCPStore(address, port, timeout=timedelta(seconds=STORE_SECONDS), wait_for_workers=False)
+            store = TCPStore(*self.address, timeout=timedelta(seconds=STORE_SECONDS), wait_for_workers=False)
             return bool(store.add(f"kd/told/{self.restarts}", 1) == 1)
         except RuntimeError:  # a launcher without such a store: rather several lines than none
             return True
@@ -79,13 +82,14 @@ def current_launch() -> Launch:
     environment = os.environ
     try:
         rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        _ = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+        address = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
         local_rank = int(environment.get("LOCAL_RANK", rank))
         restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
         most = int(environment.get("TORCHELASTIC_MAX_RESTARTS", 0))
     except (KeyError, ValueError):
         return Launch()
-    return Launch(rank, size, local_rank, restarts, most - restarts)
+    has_store = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return Launch(rank, size, local_rank, restarts, most - restarts, address, has_store)
 
 
 def _ignore_signals() -> None:

@@ -66,6 +66,7 @@ class ResumeState(Callback):
     def keep(self, training: Training) -> None:
         """Write the state. A run whose state does not fit on the disk goes on: its result may."""
         if not self.group.is_first:
+            self.epochs_kept = len(training.history)  # as the first process does meanwhile
             return
         history = [asdict(each) for each in training.history]
         state = {"run": self.identity, "training": training.state_dict(), "history": history, "diverged": False}
@@ -91,12 +92,12 @@ class ResumeState(Callback):
         Raises:
             KdError: the file cannot be written.
         """
-        if not self.epochs_kept or not self.group.is_first:
+        if not self.epochs_kept:
             return
         if self._ended_at_state:
             self.remove()
             self.epochs_kept = 0
-        else:
+        elif self.group.is_first:
             self._write(self._read() | {"diverged": True})
 
     def restore(self, training: Training) -> None:

@@ -16,6 +16,8 @@ from tests.conftest import CommandLine
 
 PLACE = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 
+NOWHERE = ("127.0.0.1", 1)
+
 
 @pytest.fixture
 def second_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -27,10 +29,11 @@ def second_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("second_of_four")
 def test_place_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert current_launch() == Launch(rank=1, size=4, local_rank=0)
+    assert current_launch() == Launch(rank=1, size=4, local_rank=0, address=NOWHERE)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
-    assert current_launch() == Launch(1, 4, 0, restarts=1, restarts_left=2)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    assert current_launch() == Launch(1, 4, 0, restarts=1, restarts_left=2, address=NOWHERE, has_store=True)
 
 
 @pytest.mark.usefixtures("second_of_four")
@@ -48,30 +51,30 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "PRECEDENCE_SECONDS", 0.0)
 
 
-@pytest.mark.usefixtures("second_of_four", "deaf")
-def test_one_of_all_processes_tells_after_each_start(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("deaf")
+def test_one_of_all_processes_tells_after_each_start() -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=5), wait_for_workers=False)
-    monkeypatch.setenv("MASTER_PORT", str(store.port))
     for restarts in (0, 1):
-        told = [Launch(rank, 4, restarts=restarts).may_tell() for rank in (2, 0, 1, 3)]
+        launches = [Launch(rank, 4, restarts=restarts, address=("127.0.0.1", store.port)) for rank in (2, 0, 1, 3)]
+        told = [launch.may_tell() for launch in launches]
         assert told == [True, False, False, False]
 
 
-@pytest.mark.usefixtures("second_of_four", "deaf")
+@pytest.mark.usefixtures("deaf")
 def test_a_process_tells_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STORE_SECONDS", 0.2)
-    assert Launch(1, 4).may_tell()
+    assert Launch(1, 4, address=NOWHERE).may_tell()
 
 
-@pytest.mark.usefixtures("second_of_four", "deaf")
+@pytest.mark.usefixtures("deaf")
 def test_the_first_process_goes_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(launch, "STORE_SECONDS", 0.2)
     monkeypatch.setattr(launch, "PRECEDENCE_SECONDS", 3.0)
     monkeypatch.setattr(time, "sleep", waited.append)
-    assert Launch(0, 4).may_tell()
+    assert Launch(0, 4, address=NOWHERE).may_tell()
     assert waited == []
-    assert Launch(1, 4).may_tell()
+    assert Launch(1, 4, address=NOWHERE).may_tell()
     assert waited == [3.0]
 
 
