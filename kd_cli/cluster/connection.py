@@ -30,7 +30,7 @@ CONNECT_SECONDS = 5
 WORKER_SECONDS = 10
 """How long the first worker may take to come: it may have been started just before the command."""
 
-SAME_EVERYWHERE = ("distributed", "kd-cli")
+SAME_EVERYWHERE: tuple[str, ...] = ("distributed", "kd-cli")
 """Packages of which the scheduler needs the same version: it unpickles the names of functions."""
 
 SAME_ON_WORKERS = (*SAME_EVERYWHERE, "torch")

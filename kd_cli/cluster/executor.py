@@ -33,7 +33,7 @@ class ClusterExecutor(Executor):
 
     def __init__(self, cluster: Cluster, adapt: Callable[[Any], Any]) -> None:
         self._cluster, self._adapt = cluster, adapt
-        machines = sorted(set(cluster.workers.values()))
+        machines = sorted(set(cluster.machines.values()))
         self._dask = cluster.client.get_executor(pure=False, retries=1, workers=machines)
         self._waiting: set[Future[Any]] = set()
         self._over = Event()
