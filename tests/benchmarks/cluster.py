@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.cluster [--dataset mnist] [--epochs 1] [--seeds 12] [--workers 2] [--turns 3] [--kill]
 
-Scheduler and workers are started as a user would, in processes of their own, before time is taken; the runs of both sides
-are carried out in turns, as many at a time as there are workers, two for each seed. ``--kill`` ends a worker of the
+Scheduler and workers are started as a user would, in processes of their own, before time is taken. Both sides take
+turns, and carry out two runs for each seed, as many at a time as there are workers. ``--kill`` ends a worker of the
 cluster in each turn, as if it had run out of memory.
 """
 

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.many_images [--images 6000,60000,600000,1200000] [--arch mlp-64] [--turns 3]
 
 The images are noise, a block of them repeated in a prepared file: 3.7 GB for 1.2 million. All trainings see as many
-images, the small sets for more epochs. The smaller the network, the more its speed depends on how fast images are found,
-so the default is a hard case. Turns alternate between the sizes; medians are shown. Anonymous memory is what cannot be
-given back to the file that it was mapped from.
+images, the small sets for more epochs. The smaller the network, the more its speed depends on how fast images are
+found, so the default is a hard case. Turns alternate between the sizes; medians are shown. Anonymous memory is what
+cannot be given back to the file that it was mapped from.
 """
 
 import argparse
