@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kd_cli.cluster.shipping import SharedFile, receive
+from kd_cli.cluster.worker import pack, unpack
 from kd_cli.commands import job as job_room
 from kd_cli.commands.cluster_runs import Check, Relocation, prepare_cluster
 from kd_cli.commands.grid import Cell, ComparisonConfig
@@ -36,7 +37,7 @@ class Machine:
         self.files = files
 
     def require_ready(self, work: Callable[[Any], str | None], adapt: Relocation, task: Check) -> None:
-        self.asked = work, adapt, task
+        self.asked = unpack(pack(work, adapt, task))  # as they travel
 
     def find_out(self, **changes: Any) -> str | None:
         """What the machine says that it lacks."""
@@ -95,7 +96,7 @@ def test_a_run_comes_to_the_same_on_a_machine_with_nothing_of_this_one(
 
 def test_so_does_a_run_with_a_folder_of_images(kd: CommandLine, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "images")
-    kd("train-teacher", "-d", folder, "--data-dir", "data", "--arch", "mlp-4", "-e", "1")
+    kd("train-teacher", "-d", folder, "--data-dir", "data", "--arch", "mlp-4", "-e", "1", "--force")
     common = StudentConfig(MLP, FROM_LABELS, data=DataConfig(str(folder), Path("data")))
     here = measure(common)
     machine, job = prepare(common)
