@@ -106,7 +106,7 @@ def test_ctrl_c_leaves_nothing_running(kd: CommandLine, cluster: LocalCluster) -
 
 def has_started(cluster: LocalCluster) -> bool:
     """Whether all processes of the cluster compute, rather than import what they need."""
-    return len(computing(cluster)) == 2 and all(seconds_of(process) > 8 for process in computing(cluster))
+    return len(computing(cluster)) == 2 and all(seconds_of(process) > 5 for process in computing(cluster))
 
 
 def seconds_of(process: int) -> float:
