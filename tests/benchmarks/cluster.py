@@ -4,7 +4,8 @@
 
 Scheduler and workers are started as a user would, in processes of their own, before time is taken. Both sides take
 turns, and carry out two runs for each seed, as many at a time as there are workers. ``--kill`` ends a worker of the
-cluster in each turn, as if it had run out of memory.
+cluster in each turn, as if it had run out of memory. The last line is what a run costs beside its computing: tasks
+that do nothing are carried out through the same executor.
 """
 
 import argparse
@@ -20,7 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from kd_cli.cluster.connection import Cluster
+from kd_cli.cluster.executor import ClusterExecutor
+from kd_cli.training.processes import carry_out
 from tests.cluster.local import LocalCluster, computing, parent_of, start_cluster
+from tests.training import tasks
+
+EMPTY_TASKS = 500
 
 
 def compare(options: argparse.Namespace, folder: Path, *more: str, cluster: LocalCluster | None = None) -> Any:
@@ -40,6 +46,18 @@ def compare(options: argparse.Namespace, folder: Path, *more: str, cluster: Loca
     return seconds, runs
 
 
+def measure_empty(connection: Cluster, workers: int) -> float:
+    """Milliseconds between the outcomes of tasks that do nothing."""
+    outcomes = carry_out(
+        range(EMPTY_TASKS + 50), tasks.double, workers, lambda _: ClusterExecutor(connection, tasks.identity)
+    )
+    for _ in range(50):  # until all processes have started
+        next(outcomes)
+    started = time.monotonic()
+    count = len(list(outcomes))
+    return 1000 * (time.monotonic() - started) / count
+
+
 def main() -> None:
     """Measure, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,6 +75,7 @@ def main() -> None:
         with start_cluster(place, options.workers) as cluster:
             with Cluster(cluster.address) as connection:
                 connection.client.wait_for_workers(options.workers, 60)
+                empty = measure_empty(connection, options.workers)
             for turn in range(options.turns):
                 jobs = ("--jobs", str(options.workers))
                 local, table = compare(options, Path(scratch) / f"here-{turn}", *jobs)
@@ -69,6 +88,7 @@ def main() -> None:
     print(f"{2 * options.seeds} runs, {options.workers} at a time, seconds (median of {options.turns} turns)")
     print(f"without a cluster: {statistics.median(here):.1f}")
     print(f"on the cluster: {statistics.median(there):.1f}, {ratio:.2f} of that; the same table: {equal}")
+    print(f"a task that does nothing: {empty:.1f} ms")
 
 
 if __name__ == "__main__":
