@@ -1,6 +1,5 @@
 """The version of kd, which hatchling reads too, and the digest of its code."""
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +18,8 @@ COMPUTING = (
 @cache
 def source_digest(package: Path = PACKAGE) -> str:
     """A SHA-256 of the code that computes a run: an edited loss must not find the runs of the old one."""
+    import hashlib  # not above: `kd --help` imports this room
+
     files = [file for part in COMPUTING for file in sorted([package / part, *(package / part).rglob("*.py")])]
     digest = hashlib.sha256()
     for file in files:
