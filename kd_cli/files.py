@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -107,6 +108,16 @@ def require_no_input(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
         with contextlib.suppress(OSError):  # what is not there cannot be lost
             if (output := there.get(identify(path))) is not None:
                 raise KdError(f"cannot write {output}: the command reads it; choose another place")
+
+
+def default_cache() -> Path:
+    """Where the system wants programs to keep what they can compute again."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "kd" / "cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "kd"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "kd"
 
 
 def identify(path: str | Path) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The grid of a comparison: methods x students x temperatures x alphas x seeds. Free of torch."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,12 @@ def _read_number(text: str) -> float:
         raise ConfigError(f"{text!r} is not a number") from error
 
 
+def _read_address(text: str) -> str:
+    if not re.fullmatch(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}", text, re.ASCII):
+        raise ConfigError(f"--scheduler {text}: use what dask scheduler prints, e.g. tcp://10.0.0.1:8786")
+    return text
+
+
 read_methods = _list_of(lambda text: MethodConfig(text).method)
 _read_students = _list_of(parse_spec)
 _read_numbers = _list_of(_read_number)
@@ -73,6 +80,12 @@ class KeptRunsConfig(Config):
     seeds: int = option(5, "Runs of each; their seeds start at --seed.", minimum=1, maximum=10_000)
     jobs: int | None = option(
         None, "Runs at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
+    )
+    scheduler: str | None = option(
+        None,
+        "Carry them out on the Dask cluster whose scheduler is there, e.g. tcp://10.0.0.1:8786.",
+        read=_read_address,
+        metavar="ADDRESS",
     )
     fresh: bool = option(False, "Carry out everything anew, also what is kept.")
     results_dir: Path = option(

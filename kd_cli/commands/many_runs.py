@@ -1,7 +1,8 @@
 """Many runs side by side, each of them once: those that an earlier command has finished are found, and not repeated."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,14 @@ from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out
 log = logging.getLogger(__name__)
 
 Outcomes = dict[Run, RunOutcome]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many runs are carried out at a time, and what makes the executor that does it."""
+
+    count: int
+    make_executor: MakeExecutor
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,9 @@ def carry_out_runs(
             store.unusable[0],
             len(store.unusable),
         )
-    workers = count_workers(config.jobs, job)
-    share_outputs(job, dict.fromkeys(run.cell for run in runs if run not in kept))
-    outcomes, count = _collect(runs, kept, store, workers, make_executor, config.fresh)
+    cells = list(dict.fromkeys(run.cell for run in runs if run not in kept))
+    with find_workers(config, common, job, cells, make_executor) as workers:
+        outcomes, count = _collect(runs, kept, store, workers, config.fresh)
     return FinishedRuns(outcomes, seeds, count)
 
 
@@ -77,17 +86,16 @@ def _collect(
     runs: Sequence[Run],
     kept: dict[Run, RunMeasures],
     store: RunStore,
-    workers: int,
-    make_executor: MakeExecutor,
+    workers: Workers,
     fresh: bool,
 ) -> tuple[Outcomes, RunCount]:
     """The outcomes of all runs; those that are not kept already are carried out."""
     outcomes = {run: RunOutcome(measures) for run, measures in kept.items()}
     missing = [run for run in runs if run not in outcomes]
-    workers = max(1, min(workers, len(missing)))
+    at_a_time = max(1, min(workers.count, len(missing)))
     try:
         with tqdm(total=len(runs), initial=len(outcomes), unit="run", disable=None, leave=False, smoothing=0) as bar:
-            for run, outcome in carry_out(missing, carry_out_run, workers, make_executor):
+            for run, outcome in carry_out(missing, carry_out_run, at_a_time, workers.make_executor):
                 if isinstance(outcome, WorkerDiedError):
                     outcome = RunOutcome(None, str(outcome))
                 if outcome.measures is not None:
@@ -103,13 +111,41 @@ def _collect(
     errors = [outcome.error for outcome in outcomes.values() if outcome.error]
     if len(errors) == len(runs):
         raise KdError(f"none of {len(runs)} runs came to an end; the first one: {errors[0]}")
-    return outcomes, RunCount(len(runs), len(missing), workers)
+    return outcomes, RunCount(len(runs), len(missing), at_a_time)
 
 
 def stopped(folder: Path, kept: str, fresh: bool) -> RunStoppedError:
     """What to say of a command that the user stopped, and how it goes on."""
     again = "repeat the command without --fresh" if fresh else "repeat the command"
     return RunStoppedError(f"stopped; {folder} keeps {kept}: {again} to go on from there")
+
+
+@contextmanager
+def find_workers(
+    config: KeptRunsConfig, common: StudentConfig, job: Job, cells: Sequence[Cell], make_executor: MakeExecutor
+) -> Iterator[Workers]:
+    """Who carries out runs, on this machine or on a cluster, with the teachers' outputs that they share.
+
+    Args:
+        config: says where, and how many at a time.
+        common: the options of all runs.
+        job: what these are on this machine.
+        cells: what the runs train; none if there are no runs.
+        make_executor: for this machine.
+
+    Raises:
+        KdError: the cluster is not there, or cannot carry out such runs.
+    """
+    if config.scheduler is None or not cells:
+        share_outputs(job, cells)
+        yield Workers(count_workers(config.jobs, job), make_executor)
+        return
+    from kd_cli.cluster.connection import Cluster
+    from kd_cli.commands.cluster_runs import prepare_cluster
+
+    with Cluster(config.scheduler) as cluster:
+        outputs = share_outputs(job, cells)
+        yield Workers(config.jobs or cluster.threads, prepare_cluster(cluster, common, job, cells, outputs))
 
 
 def count_workers(asked: int | None, job: Job) -> int:

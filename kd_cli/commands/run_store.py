@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,7 @@ from kd_cli.commands.results import RunMeasures
 from kd_cli.commands.runs import Run
 from kd_cli.config import KdError
 from kd_cli.files import require_regular, write_atomically
-
-PACKAGE = Path(__file__).parents[1]
-
-COMPUTING = (
-    *("config.py", "data", "networks", "training", "distillation", "evaluation"),
-    *("commands/job.py", "commands/resolve.py", "commands/checkpoints.py", "commands/grid.py", "commands/runs.py"),
-    "commands/trials.py",
-)
-"""The parts of the program whose code decides what a run comes to."""
+from kd_cli.version import source_digest
 
 
 class RunStore:
@@ -97,14 +88,3 @@ def _check(measures: RunMeasures, run: Run, test_images: int) -> RunMeasures:
     if measures.seed != run.seed or measures.error_count != round((1 - measures.accuracy) * test_images):
         raise ValueError("seed or errors do not fit")
     return measures
-
-
-@cache
-def source_digest(package: Path = PACKAGE) -> str:
-    """A SHA-256 of the code that computes a run: an edited loss must not find the runs of the old one."""
-    files = [file for part in COMPUTING for file in sorted([package / part, *(package / part).rglob("*.py")])]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

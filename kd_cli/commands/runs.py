@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -61,10 +62,11 @@ def describe_failure(error: Exception) -> str:
     return str(error) if isinstance(error, KdError) else f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def share_outputs(job: Job, cells: Iterable[Cell]) -> None:
-    """Compute the teachers' outputs that workers would all compute, where they are worth keeping on disk."""
+def share_outputs(job: Job, cells: Iterable[Cell]) -> list[Path]:
+    """Compute the teachers' outputs that workers would all compute, where they are worth keeping on disk; the files."""
     if job.labels.train_fraction < 1:  # each seed has images of its own
-        return
+        return []
+    files: dict[Path, None] = {}
     for cell in cells:
         if cell.method.is_baseline:
             continue
@@ -73,6 +75,8 @@ def share_outputs(job: Job, cells: Iterable[Cell]) -> None:
         if outputs.worth_keeping:
             with contextlib.suppress(KdError):  # the cell's runs say what is wrong
                 own.start(outputs)
+            files |= dict.fromkeys(outputs.files)
+    return list(files)
 
 
 class Worker:

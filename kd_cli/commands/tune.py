@@ -17,7 +17,7 @@ from kd_cli.commands.checkpoints import require_models
 from kd_cli.commands.compare import require_layers_with, summarise
 from kd_cli.commands.grid import Cell, make_grid
 from kd_cli.commands.job import Job, StudentConfig, heading
-from kd_cli.commands.many_runs import carry_out_runs, count_workers, fix_choices, stopped
+from kd_cli.commands.many_runs import carry_out_runs, find_workers, fix_choices, stopped
 from kd_cli.commands.resolve import resolve_student, with_student
 from kd_cli.commands.results import (
     CellResult,
@@ -27,8 +27,7 @@ from kd_cli.commands.results import (
     TunedMethod,
     TuningResult,
 )
-from kd_cli.commands.run_store import source_digest
-from kd_cli.commands.runs import forget_worker, share_outputs
+from kd_cli.commands.runs import forget_worker
 from kd_cli.commands.search import Search
 from kd_cli.commands.settings import Setting, TunedSettings, write_settings
 from kd_cli.commands.trials import DIVERGED, NUMBER, SECONDS, TrialOutcome, TrialTask, carry_out_trial, key_of
@@ -47,6 +46,7 @@ from kd_cli.config import (
 from kd_cli.distillation.methods import FROM_LABELS
 from kd_cli.files import require_no_input, require_writable
 from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out_rounds, local_executor
+from kd_cli.version import source_digest
 
 VALIDATION_FRACTION = 0.1
 """Of the training images, unless told otherwise."""
@@ -166,12 +166,14 @@ def _search(
             for each in search.next_round()
         ]
 
-    workers = max(1, min(count_workers(tuning.jobs, job), missing))
-    if missing:
-        share_outputs(job, [search.cell for search in searches])
+    cells = [search.cell for search in searches] if missing else []
     try:
-        with tqdm(total=before + missing, initial=before, unit="trial", disable=None, leave=False, smoothing=0) as bar:
-            for task, outcome in carry_out_rounds(next_tasks, carry_out_trial, workers, make_executor):
+        with (
+            find_workers(tuning, common, job, cells, make_executor) as workers,
+            tqdm(total=before + missing, initial=before, unit="trial", disable=None, leave=False, smoothing=0) as bar,
+        ):
+            count = max(1, min(workers.count, missing))
+            for task, outcome in carry_out_rounds(next_tasks, carry_out_trial, count, workers.make_executor):
                 if isinstance(outcome, WorkerDiedError):
                     outcome = TrialOutcome(None, str(outcome))
                 search = by_method[task.cell.method.method]

@@ -71,7 +71,8 @@ class Dataset:
     """A data set; ``train`` is empty where only the test images were asked for.
 
     ``validation`` holds the training images that were set aside to choose by, which ``train`` lacks; None without any.
-    ``source`` is the folder of its images, or of its archives; None where a program handed it over.
+    ``source`` is the folder of its images, or of its archives; None where a program handed it over. ``file`` is the
+    prepared file that it was read from, if there is one.
     """
 
     info: DataInfo
@@ -79,6 +80,7 @@ class Dataset:
     test: Split
     validation: Split | None = None
     source: Path | None = None
+    file: Path | None = None
 
     @property
     def device(self) -> "torch.device":

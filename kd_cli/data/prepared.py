@@ -14,11 +14,13 @@ from kd_cli.data import in_memory, prepared_folder
 from kd_cli.data.dataset import DataInfo, Dataset, Split
 from kd_cli.data.download import NoNetworkError
 from kd_cli.data.folders import list_folder, may_be_called
-from kd_cli.data.prepared_file import NotPreparedError, read, write
+from kd_cli.data.prepared_file import NotPreparedError, read, read_metadata, write
 from kd_cli.data.sources import SOURCES, Tensors
 from kd_cli.data.splits import count_below, divide, stratified_order
 
 log = logging.getLogger(__name__)
+
+ENDING = ".safetensors"
 
 FOR_FOLDERS = ("image_size", "test_fraction", "skip_unreadable")
 """Options that have no meaning for other data sets."""
@@ -27,7 +29,8 @@ FOR_FOLDERS = ("image_size", "test_fraction", "skip_unreadable")
 def load(config: DataConfig, train: bool = True) -> Dataset:
     """Load a data set, preparing or downloading it where needed; ``auto`` falls back from MNIST to the bundled digits.
 
-    Its images are mapped from a prepared file, so that they take memory only while there is plenty.
+    Its images are mapped from a prepared file, so that they take memory only while there is plenty. A prepared file is
+    a data set itself, too: a machine that has it needs no images.
 
     Raises:
         ConfigError: there is no data set of this name, nor a folder; or an option does not fit it.
@@ -36,10 +39,13 @@ def load(config: DataConfig, train: bool = True) -> Dataset:
     folder = _find_folder(config)
     if folder is not None:
         return prepared_folder.load(folder, config, train)
+    file = _find_file(config)
     for field in FOR_FOLDERS:
         if getattr(config, field) != getattr(DataConfig(), field):
             flag = field.replace("_", "-")
             raise ConfigError(f"--{flag} is for folders of images, and {config.dataset} is none: leave it out")
+    if file is not None:
+        return _load_file(file, config.validation_fraction, train)
     dataset = in_memory.find(config.dataset)
     if dataset is None:
         dataset = _load_by_name(config, train)
@@ -55,6 +61,9 @@ def files_of(dataset: Dataset) -> Iterator[Path]:
     """
     if dataset.source is None:
         return
+    if dataset.source == dataset.file:
+        yield dataset.source
+        return
     if dataset.info.name in SOURCES:
         yield from dataset.source.rglob("*")
     else:
@@ -69,6 +78,9 @@ def name_of(config: DataConfig) -> str:
         ConfigError: there is no such data set.
         KdError: there is nothing in the folder that could be learnt from.
     """
+    file = _find_file(config)
+    if file is not None:
+        return _read_file(file, train=False).info.name
     folder = _find_folder(config)
     return config.dataset if folder is None else list_folder(folder).name
 
@@ -95,7 +107,7 @@ def as_trained(config: DataConfig, trained: Iterable[DataInfo]) -> DataConfig:
 def _find_folder(config: DataConfig) -> Path | None:
     """The folder that was asked for, by its path or by the name that checkpoints call it; None for other data sets."""
     names = ["auto", *SOURCES]
-    if config.dataset in names or in_memory.find(config.dataset):
+    if config.dataset in names or in_memory.find(config.dataset) or _find_file(config):
         return None
     path = os.path.expanduser(config.dataset)
     if os.path.isdir(path):
@@ -104,6 +116,29 @@ def _find_folder(config: DataConfig) -> Path | None:
     if recalled is None:
         require_name("data set", config.dataset, names, ", or the path of a folder of images")
     return recalled
+
+
+def _find_file(config: DataConfig) -> Path | None:
+    """The prepared file that was asked for; None for other data sets."""
+    path = os.path.expanduser(config.dataset)
+    return Path(path) if path.endswith(ENDING) and os.path.isfile(path) else None
+
+
+def _read_file(path: Path, train: bool) -> Dataset:
+    try:
+        dataset = read(path, read_metadata(path)["key"], train)
+    except (NotPreparedError, KeyError) as error:
+        raise KdError(f"{path} is damaged, or no data set that kd prepared: give the folder of images") from error
+    return replace(dataset, source=path)
+
+
+def _load_file(path: Path, fraction: float | None, train: bool) -> Dataset:
+    dataset, own = _read_file(path, train), read_metadata(path).get("validation")
+    if not train:
+        return dataset
+    if own is not None:  # a folder's, whose images are in the order in which they are divided
+        return prepared_folder.set_aside(dataset, int(own), fraction)
+    return _set_aside(dataset, fraction) if fraction else dataset
 
 
 def _load_by_name(config: DataConfig, train: bool) -> Dataset:

@@ -139,7 +139,7 @@ def read(path: Path, key: str, train: bool = True) -> Dataset:
             std=_numbers(metadata["std"]),
             digest=metadata["digest"],
         )
-        return Dataset(info, take("train") if train else Split(test.images[:0], test.labels[:0]), test)
+        return Dataset(info, take("train") if train else Split(test.images[:0], test.labels[:0]), test, file=path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotPreparedError from error
 

@@ -73,7 +73,7 @@ def load(path: Path, config: DataConfig, train: bool = True) -> Dataset:
     if new and folder.others:
         endings = ", ".join(f"{number:,} {ending}" for ending, number in sorted(folder.others.items()))
         log.warning("left out of %s what is no image by its name: %s", folder.path, endings)
-    return _set_aside(dataset, int(metadata["validation"]), config.validation_fraction) if train else dataset
+    return set_aside(dataset, int(metadata["validation"]), config.validation_fraction) if train else dataset
 
 
 def recall(config: DataConfig) -> Path | None:
@@ -177,8 +177,17 @@ def _tell_of_unreadable(folder: ImageFolder, count: int, names: list[str], skip:
     log.warning("left out %d image%s of %s that cannot be read: %s", count, "s" * (count > 1), folder.path, which)
 
 
-def _set_aside(dataset: Dataset, own: int, fraction: float | None) -> Dataset:
-    """The data set with its own validation part, or with a fraction of its training images as one."""
+def set_aside(dataset: Dataset, own: int, fraction: float | None) -> Dataset:
+    """The data set with its own validation part, or with a fraction of its training images as one.
+
+    Args:
+        dataset: a folder's, as its prepared file has it.
+        own: how many images its own validation part has; they come first.
+        fraction: of the others; None is the default.
+
+    Raises:
+        ConfigError: there are both, or the fraction leaves a class without an image.
+    """
     if own and fraction is not None:
         raise ConfigError("--validation-fraction: the folder has a validation part of its own; leave the option out")
     if not own:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from kd_cli.config import KdError
-from kd_cli.files import write_atomically
+from kd_cli.files import default_cache, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +44,16 @@ class OutputCache:
     """A folder of outputs.
 
     Args:
-        folder: where; `default_folder` if None.
+        folder: where; `default_cache` if None.
         identity: what decides all outputs of a job, as JSON-like values.
+
+    Attributes:
+        used: the files that were read or written.
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any]) -> None:
-        self.folder, self.identity = folder or default_folder(), identity
+        self.folder, self.identity = folder or default_cache(), identity
+        self.used: list[Path] = []
 
     def find(self, details: Mapping[str, Any], like: Tensor, count: int) -> Tensor | None:
         """The outputs for ``count`` images that ``details`` name.
@@ -79,6 +82,7 @@ class OutputCache:
             log.warning("%s is of another version of the teacher: its outputs are computed anew", path)
             return None
         _touch(path)
+        self.used.append(path)
         return outputs
 
     def keep(self, details: Mapping[str, Any], outputs: Tensor) -> None:
@@ -89,6 +93,7 @@ class OutputCache:
         try:
             content = save({"outputs": outputs}, {CHECKSUM_KEY: _checksum(outputs)})
             write_atomically(self._path(details), content)
+            self.used.append(self._path(details))
         except KdError as error:
             log.warning("%s (only a matter of speed: the teacher's outputs are computed anew next time)", error)
         _make_room(self.folder)
@@ -98,19 +103,9 @@ class OutputCache:
         return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}{ENDING}"
 
 
-def default_folder() -> Path:
-    """Where the system wants programs to keep what they can compute again."""
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "kd" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "kd"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "kd"
-
-
 def describe(folder: Path | None = None) -> CacheSize:
     """How much is kept."""
-    folder = folder or default_folder()
+    folder = folder or default_cache()
     files = _list(folder)
     return CacheSize(str(folder), len(files), sum(size for _, size, _ in files))
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,6 +78,11 @@ class TeacherOutputs:
         """Whether outputs that are computed once take long enough to be kept on disk; those of unknown cost do."""
         macs = sum(classifier.known_macs or math.inf for classifier in self.classifiers)
         return len(self.split) * macs >= MACS_WORTH_KEEPING
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that outputs were read from, or written to."""
+        return self.cache.used if self.cache else []
 
     def logits(self, temperature: float | None) -> Outputs:
         """The teacher's logits, (B, classes); `average_logits` at this temperature where there are several teachers."""

@@ -41,11 +41,16 @@ class InProcess(Executor):
 
 def local_executor(workers: int) -> Executor:
     """This process for one worker, else as many processes of this machine, which end with this one."""
-    if workers == 1:
-        return InProcess()
+    return InProcess() if workers == 1 else process_executor(workers)
+
+
+def process_executor(workers: int, idle_seconds: float | None = None) -> Executor:
+    """Processes of this machine, which end with this one, and after ``idle_seconds`` with nothing to do."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    executor: Executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
+    executor: Executor = ProcessPoolExecutor(
+        workers, timeout=idle_seconds, initializer=_start_worker, initargs=(os.getpid(),)
+    )
     return executor
 
 
@@ -64,7 +69,8 @@ def carry_out(
         tasks: what to do; the results may come in another order.
         work: does it, in a worker; both can be pickled. It raises nothing that is to be expected.
         workers: how many tasks to carry out at a time.
-        make_executor: where.
+        make_executor: where. An executor may try again by itself: where its future raises `WorkerDiedError`, that task
+            alone has failed.
     """
     rounds = iter([list(tasks)])
     return carry_out_rounds(lambda: next(rounds, []), work, workers, make_executor)
@@ -108,17 +114,25 @@ def _carry_out_together(
                     running[executor.submit(work, waiting[-1])] = waiting[-1]
                     waiting.pop()  # only now: the executor may refuse
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    outcome = future.result()
+                    outcome = _wait_for(future)
                     yield running.pop(future), outcome
                 waiting = waiting or list(reversed(next_tasks()))
         except BrokenExecutor:
             suspects += running.values()
         finally:
-            _shut_down(executor)
+            shut_down(executor)
     return suspects
 
 
-def _shut_down(executor: Executor) -> None:
+def _wait_for(future: "Future[Outcome]") -> Outcome | WorkerDiedError:
+    """What a task came to. An executor that tries again by itself says in the end that a worker died."""
+    try:
+        return future.result()
+    except WorkerDiedError as error:
+        return error
+
+
+def shut_down(executor: Executor) -> None:
     """Let go of an executor, and end the workers of one that knows how to; never another process."""
     kind = "kill_workers" if "kill_workers" in signature(executor.shutdown).parameters else "cancel_futures"
     executor.shutdown(wait=False, **{kind: True})  # the former is loky's

@@ -14,12 +14,13 @@ from kd_cli.commands.grid import Cell
 from kd_cli.commands.job import Job, StudentConfig
 from kd_cli.commands.resolve import resolve_student, resolve_teacher
 from kd_cli.commands.results import RunMeasures
-from kd_cli.commands.run_store import PACKAGE, RunStore, source_digest
+from kd_cli.commands.run_store import RunStore
 from kd_cli.commands.runs import Run
 from kd_cli.commands.train_teacher import train_teacher
 from kd_cli.config import DataConfig, LabelConfig, OutputConfig, RunConfig, TeacherConfig, TrainingConfig
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig
 from kd_cli.networks.spec import parse_spec
+from kd_cli.version import PACKAGE, source_digest
 from tests.conftest import make_dataset
 from tests.sources import register
 

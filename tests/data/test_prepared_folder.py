@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from kd_cli.config import ConfigError, DataConfig, KdError
 from kd_cli.data import prepared_file, prepared_folder
 from kd_cli.data.dataset import Dataset, Split
-from kd_cli.data.prepared import load, name_of
+from kd_cli.data.prepared import files_of, load, name_of
 from tests.data.images import make_folder, noise, save
 
 
@@ -360,3 +361,40 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path) -> None:
         pytest.skip("needs /proc")
     done = subprocess.run([sys.executable, "-c", program, root, tmp_path / "data"], capture_output=True, text=True)
     assert float(done.stdout) < 75, done.stderr
+
+
+class TestAPreparedFileAlone:
+    """As on a machine that has not got the images."""
+
+    @pytest.fixture
+    def file(self, folder: Path) -> Path:
+        load(config(folder))
+        (file,) = prepared_files(folder)
+        return file
+
+    def test_is_the_same_data_set(self, folder: Path, file: Path) -> None:
+        whole, alone = load(config(folder)), load(DataConfig(str(file)))
+        assert replace(whole.info, test_fraction=None) == alone.info
+        for split in ("train", "validation", "test"):
+            assert torch.equal(getattr(whole, split).images, getattr(alone, split).images)
+            assert torch.equal(getattr(whole, split).labels, getattr(alone, split).labels)
+
+    def test_can_have_another_validation_part(self, file: Path) -> None:
+        assert load(DataConfig(str(file), validation_fraction=0)).validation is None
+
+    def test_is_called_as_the_folder(self, file: Path) -> None:
+        assert name_of(DataConfig(str(file))) == load(DataConfig(str(file))).info.name
+
+    def test_is_one_of_the_files_that_are_read(self, file: Path) -> None:
+        assert list(files_of(load(DataConfig(str(file))))) == [file]
+
+    def test_cannot_be_divided_anew(self, file: Path) -> None:
+        with pytest.raises(ConfigError, match="--test-fraction is for folders of images"):
+            load(DataConfig(str(file), test_fraction=0.5))
+
+    @pytest.mark.parametrize("content", [b"", b"junk" * 100])
+    def test_that_is_none_is_named(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "other.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(KdError, match=rf"{path} is damaged, or no data set that kd prepared"):
+            load(DataConfig(str(path)))

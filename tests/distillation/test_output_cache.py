@@ -12,8 +12,9 @@ from kd_cli.config import KdError
 from kd_cli.data.batches import BatchSource
 from kd_cli.data.dataset import Split
 from kd_cli.distillation import output_cache, teacher_outputs
-from kd_cli.distillation.output_cache import OutputCache, clear, default_folder, describe
+from kd_cli.distillation.output_cache import OutputCache, clear, describe
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, describe_teachers
+from kd_cli.files import default_cache
 from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.features import Layer
 from tests.distillation.conftest import MakeClassifier
@@ -133,7 +134,7 @@ class TestCache:
     def test_lies_where_the_system_wants_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.platform", "linux")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        assert default_folder() == tmp_path / "kd"
+        assert default_cache() == tmp_path / "kd"
 
 
 class TestTeacherOutputs:

@@ -63,3 +63,8 @@ def give_notice(number: int) -> int:
     """What the process that asked for the task has said already."""
     logging.getLogger("kd_cli").warning("notice %d", number)
     return number
+
+
+def identity(task: object) -> object:
+    """Leave a task as it is."""
+    return task
