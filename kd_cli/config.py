@@ -265,7 +265,7 @@ class TrainingConfig(Config):
 
     epochs: int = option(5, "Times that every training image is shown.", short="-e", minimum=1, maximum=1_000_000)
     batch_size: int = option(64, "Images per training step.", minimum=1, maximum=1_000_000)
-    lr: float = option(1e-3, "Learning rate; one-cycle rises to four times it. With sgd, try 0.02.", above=0)
+    lr: float = option(1e-3, "Learning rate; one-cycle rises to four times it. With sgd, try 0.01.", above=0)
     schedule: Schedule = option(Schedule.one_cycle, "How the learning rate moves.")
     augment: tuple[str, ...] = option(
         (),
