@@ -15,10 +15,6 @@ LAUNCH_BOUND_MACS = 10**9
 take 0.3 ms, in which a GPU of 20 TFLOP/s computes 10^9 multiply-accumulates forwards and twice as many backwards."""
 
 
-GPU = "cuda"
-"""The kind of device that records graphs."""
-
-
 class CompiledNetwork(nn.Module):
     """A network that is compiled at its first full batch; batches of another size are computed as before.
 
@@ -27,15 +23,13 @@ class CompiledNetwork(nn.Module):
     Args:
         network: pixels (N, C, H, W) -> logits (N, classes).
         batch_size: images in a full batch.
-        macs_per_step: forwards. On a GPU a small step is recorded as a CUDA graph, which is launched as one.
+        graphed: whether to record the step as a CUDA graph, which is launched as one.
     """
 
-    def __init__(self, network: nn.Module, batch_size: int, macs_per_step: int) -> None:
+    def __init__(self, network: nn.Module, batch_size: int, graphed: bool) -> None:
         super().__init__()
-        self.network, self.batch_size, self.ready = network, batch_size, False
-        on_gpu = next(network.parameters()).device.type == GPU
-        self.graphed = on_gpu and macs_per_step < LAUNCH_BOUND_MACS
-        mode = "reduce-overhead" if self.graphed else "default"
+        self.network, self.batch_size, self.graphed, self.ready = network, batch_size, graphed, False
+        mode = "reduce-overhead" if graphed else "default"
         self.compiled: Any = torch.compile(network, dynamic=False, mode=mode)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -54,3 +48,11 @@ class CompiledNetwork(nn.Module):
         self.ready = True
         # A graph writes each step's logits over the last ones, which the loop still looks at.
         return logits.clone() if self.graphed else logits
+
+
+def worth_graphing(classifier: nn.Module, batch_size: int) -> bool:
+    """Whether a GPU spends most of a step on launching kernels. A classifier counts its multiply-accumulates for it."""
+    if next(classifier.parameters()).device.type != "cuda":
+        return False
+    macs = getattr(classifier, "macs", LAUNCH_BOUND_MACS)
+    return isinstance(macs, int) and batch_size * macs < LAUNCH_BOUND_MACS

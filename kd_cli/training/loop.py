@@ -122,9 +122,10 @@ class Training:
         self.updates = Updates(network, [*network.parameters(), *own], len(batches.split), config)
         self.step_network: nn.Module = with_precision(network, config.precision)
         if config.compile:
-            from kd_cli.training.compiled import CompiledNetwork  # seldom used
+            from kd_cli.training.compiled import CompiledNetwork, worth_graphing  # seldom used
 
-            self.step_network = CompiledNetwork(self.step_network, config.batch_size, self.macs_per_step)
+            graphed = worth_graphing(network, config.batch_size)
+            self.step_network = CompiledNetwork(self.step_network, config.batch_size, graphed)
         self._compute_step = make_step(self.step_network, objective, group)
 
     @property

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.options [--network resnet-8] [--shape 3,32,32] [--rounds 15] [--all]
 
-Every way trains the same network on the same 512 random images, from labels. The ways take turns, round after round, and
-each ratio is the median over the rounds of the usual time over the way's own in the same round: a machine that speeds up
-or slows down changes both. ``--all`` adds what is slow: fp16, which the commands refuse on a CPU, and ``--compile``.
+Every way trains the same network on the same 512 random images, from labels. The ways take turns, round after round,
+and each ratio is the median over the rounds of the usual time over the way's own in the same round: a machine that
+speeds up or slows down changes both. ``--all`` adds what is slow: fp16, which the commands refuse on a CPU, and
+``--compile``.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """A compiled network: which batches it computes, what it shares, and what becomes of a compiler that fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from kd_cli.config import KdError, TrainingConfig, TrainingPrecision
 from kd_cli.data.dataset import Dataset
 from kd_cli.training.callbacks import CompileTime
-from kd_cli.training.compiled import LAUNCH_BOUND_MACS, CompiledNetwork
+from kd_cli.training.compiled import LAUNCH_BOUND_MACS, CompiledNetwork, worth_graphing
 from kd_cli.training.loop import fit
 from tests.training.test_loop import start, train, weights
 
@@ -87,39 +88,40 @@ def test_errors_of_later_steps_are_not_the_compilers(tiny: Dataset, compiler: Fa
         training.run_epoch()
 
 
-class OnGpu(nn.Module):
-    """As if its weights were on a GPU."""
-
-    def parameters(self, recurse: bool = True) -> Any:
-        return iter([torch.nn.Parameter(torch.zeros(1, device="meta"))])
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return pixels
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let "meta" pass for a GPU; gives the calls that begin a step."""
-    calls: list[str] = []
-    monkeypatch.setattr("kd_cli.training.compiled.GPU", "meta")
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: calls.append("step"))
-    return calls
-
-
-def test_small_steps_on_a_gpu_are_recorded_and_their_logits_copied(compiler: FakeCompiler, gpu: list[str]) -> None:
-    network = CompiledNetwork(OnGpu(), 4, LAUNCH_BOUND_MACS - 1)
-    pixels = torch.rand(4, 2)
+def test_steps_that_are_graphed_are_marked_and_their_logits_copied(
+    compiler: FakeCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked: list[str] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marked.append("step"))
+    network, pixels = CompiledNetwork(nn.Identity(), 4, graphed=True), torch.rand(4, 2)
     logits = network(pixels)
     assert compiler.options["mode"] == "reduce-overhead"
-    assert gpu == ["step"]
+    assert marked == ["step"]
     assert torch.equal(logits, pixels)
     assert logits.data_ptr() != pixels.data_ptr()  # where the graph writes
 
 
-def test_large_steps_on_a_gpu_are_only_compiled(compiler: FakeCompiler, gpu: list[str]) -> None:
-    network = CompiledNetwork(OnGpu(), 4, LAUNCH_BOUND_MACS)
-    network(torch.rand(4, 2))
-    assert (compiler.options["mode"], gpu) == ("default", [])
+class Placed:
+    """What says how much it computes, and where: there need be no GPU."""
+
+    def __init__(self, device: str, macs: int) -> None:
+        self.macs, self.weight = macs, SimpleNamespace(device=torch.device(device))
+
+    def parameters(self) -> Iterator[object]:
+        return iter([self.weight])
+
+
+@pytest.mark.parametrize(
+    ("device", "macs", "graphed"),
+    [
+        ("cuda", LAUNCH_BOUND_MACS // 64 - 1, True),
+        ("cuda", LAUNCH_BOUND_MACS // 64, False),
+        ("cpu", 1, False),
+        ("mps", 1, False),
+    ],
+)
+def test_only_small_steps_on_a_gpu_are_worth_graphing(device: str, macs: int, graphed: bool) -> None:
+    assert worth_graphing(Placed(device, macs), 64) is graphed  # type: ignore[arg-type]
 
 
 def test_what_compiling_took_is_said_once(
