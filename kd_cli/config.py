@@ -315,7 +315,7 @@ class TrainingConfig(Config):
     channels_last: bool | None = option(
         None, "Keep the channels of a pixel side by side in memory. Default: where it is known to be faster."
     )
-    compile: bool = option(False, "Compile the network with torch.compile: slow to start, faster on GPUs.")
+    compile: bool = option(False, "Compile the network with torch.compile. It is slow to start, and meant for GPUs.")
     threads: int | None = option(
         None,
         "Threads of the CPU; another number gives other weights, by rounding. Default: 1 for small networks, else all.",

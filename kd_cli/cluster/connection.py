@@ -85,6 +85,16 @@ class Cluster:
             f"lost the cluster at {self.address}: what was finished is kept; start it again, and repeat the command"
         )
 
+    def list_workers(self) -> dict[str, dict[str, Any]]:
+        """The workers that are there now, by address: Dask's own description of each.
+
+        Raises:
+            OSError: the scheduler is gone.
+        """
+        # Not `scheduler_info`: the client's regular look at the scheduler may empty it in between.
+        scheduler: Any = self.client.scheduler
+        return dict(self.client.sync(scheduler.identity, n_workers=-1)["workers"])
+
     def bring(self, files: Sequence[SharedFile]) -> None:
         """Bring files to the machines that have not got them.
 
@@ -148,7 +158,7 @@ class Cluster:
             raise KdError(
                 f"the cluster at {self.address} has no worker: start some, e.g. dask worker {self.address}"
             ) from error
-        return dict(self.client.scheduler_info(n_workers=-1)["workers"])
+        return self.list_workers()
 
 
 def _connect(address: str) -> Client:

@@ -72,7 +72,7 @@ class ClusterExecutor(Executor):
         away = 0
         while not self._over.wait(POLL_SECONDS):
             try:
-                there = self._cluster.client.scheduler_info(n_workers=-1)["workers"].values()
+                there = self._cluster.list_workers().values()
             except Exception:  # a scheduler that is gone: Dask cancels the futures
                 continue
             away = 0 if any(each["host"] in machines for each in there) else away + POLL_SECONDS

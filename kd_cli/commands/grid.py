@@ -79,7 +79,10 @@ class KeptRunsConfig(Config):
 
     seeds: int = option(5, "Runs of each; their seeds start at --seed.", minimum=1, maximum=10_000)
     jobs: int | None = option(
-        None, "Runs at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
+        None,
+        "Runs at a time, each with one thread. Default: one per core, or per thread of the cluster.",
+        minimum=1,
+        maximum=1_000,
     )
     scheduler: str | None = option(
         None,

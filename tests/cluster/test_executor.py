@@ -1,6 +1,6 @@
 """The cluster's executor: what becomes of tasks when workers or the scheduler go."""
 
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import Any
 
 import pytest
@@ -36,15 +36,11 @@ class Client:
 
     def __init__(self) -> None:
         self.dask = Dask()
-        self.hosts: list[str] = ["a", "b"]
         self.options: dict[str, Any] = {}
 
     def get_executor(self, **options: Any) -> Dask:
         self.options = options
         return self.dask
-
-    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
-        return {"workers": {f"tcp://{host}:1": {"host": host} for host in self.hosts}}
 
 
 class Cluster:
@@ -53,7 +49,11 @@ class Cluster:
     def __init__(self) -> None:
         self.client = Client()
         self.command = "0"
+        self.hosts = ["a", "b"]
         self.machines = {"tcp://a:1": "a", "tcp://a:2": "a", "tcp://b:1": "b"}
+
+    def list_workers(self) -> dict[str, dict[str, Any]]:
+        return {f"tcp://{host}:1": {"host": host} for host in self.hosts}
 
     def lost(self) -> KdError:
         return KdError("lost the cluster")
@@ -126,16 +126,15 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("left", [[], ["c"]])
 def test_nobody_waits_for_machines_that_do_not_come_back(hasty: None, cluster: Cluster, left: list[str]) -> None:
     future = ClusterExecutor(cluster, tasks.double).submit(tasks.double, 3)  # type: ignore[arg-type]
-    cluster.client.hosts = left
+    cluster.hosts = left
     with pytest.raises(KdError, match="lost the cluster"):
         future.result(10)
 
 
 def test_a_machine_that_is_there_is_waited_for(hasty: None, cluster: Cluster) -> None:
     future = ClusterExecutor(cluster, tasks.double).submit(tasks.double, 3)  # type: ignore[arg-type]
-    cluster.client.hosts = ["b"]
-    with pytest.raises(TimeoutError):
-        future.result(0.3)
+    cluster.hosts = ["b"]
+    assert wait([future], 0.3).not_done
 
 
 def test_interrupted_it_cancels_what_is_carried_out(executor: ClusterExecutor, cluster: Cluster) -> None:
