@@ -15,7 +15,7 @@ from kd_cli.training.loop import Training
 log = logging.getLogger(__name__)
 
 MACS_WORTH_PROCESSES = 200_000_000
-"""In one step of a CPU, forwards. Below, processes lose more time with what they exchange than they gain."""
+"""In one step of a CPU, forwards. Below, two processes take longer than one of them alone (docs/scale.md)."""
 
 
 @contextmanager
@@ -56,10 +56,9 @@ def warn_if_too_small(training: Training) -> None:
     small = training.macs_per_step < MACS_WORTH_PROCESSES
     if training.group.size > 1 and small and training.batches.split.images.device.type == "cpu":
         log.warning(
-            "several processes are slower than one for a network this small (%.0f million multiply-accumulates in a "
-            "step; they pay from %.0f): start kd without torchrun, or use a larger --batch-size",
+            "several processes are slower than one for a network this small (%.1f million multiply-accumulates in a "
+            "step): start kd without torchrun, or use a larger --batch-size",
             training.macs_per_step / 1e6,
-            MACS_WORTH_PROCESSES / 1e6,
         )
 
 

@@ -75,12 +75,12 @@ def run_job(
         KdError: the run diverged or learnt nothing, or a file could not be written; says what is kept.
     """
     resume = output.resume or group.restarts > 0
-    require_same_run(group, job.identity(), {"resume": resume, "force": force, "ensemble": ensemble})
-    state = ResumeState(path, job.identity(), group)
     if group.is_first:
         require_checkpoint_output(job, path, force)
-        if not resume:  # else reading it says what is wrong
-            require_output(state.path, is_state, job.inputs(), force)
+    require_same_run(group, job.identity(), {"resume": resume, "force": force, "ensemble": ensemble})
+    state = ResumeState(path, job.identity(), group)
+    if group.is_first and not resume:  # else reading it says what is wrong
+        require_output(state.path, is_state, job.inputs(), force)
     training = job.start(group=group)
     warn_if_too_small(training)
     if resume:

@@ -24,6 +24,10 @@ class Share:
         """This process's rows among ``count``: as many as the others have, or one more or less."""
         return self._slices(count)[self.rank] if self.divides(count) else slice(0, count)
 
+    def parts(self, count: int) -> list[float]:
+        """The part of ``count`` rows that each process has, where they are divided."""
+        return [(rows.stop - rows.start) / count for rows in self._slices(count)]
+
     def gather(self, own: Tensor, count: int) -> Tensor:
         """The rows of all processes in their order, (count, ...), from this process's own ones.
 

@@ -93,10 +93,24 @@ def broadcast_object(own: Any) -> Any:
     return sent[0]
 
 
-def sum_over_processes(tensor: Tensor) -> Tensor:
-    """The sum of all processes' tensors, in place of this process's own one."""
-    dist.all_reduce(tensor)
-    return tensor
+def exchange(own: Tensor) -> Tensor:
+    """The tensors of all processes, (size, ...), in their order; all have the same shape.
+
+    Between CPUs each process sends to each other one. gloo's own collective works in threads of its own, which have to
+    be woken: batch normalisation waits twice in each layer, and a step of resnet-8 takes 37 ms in place of 26.
+    """
+    size, rank = dist.get_world_size(), dist.get_rank()
+    everything = own.new_empty(size, *own.shape)
+    if own.device.type != "cpu":
+        dist.all_gather([*everything], own)
+        return everything
+    others = [other for other in range(size) if other != rank]
+    works = [dist.isend(own, other) for other in others] + [dist.irecv(everything[other], other) for other in others]
+    everything[rank] = own
+    for work in works:
+        if work is not None:  # as it would be for a process that is not in the group
+            work.wait()
+    return everything
 
 
 def gather(own: Tensor, slices: Sequence[slice], rank: int) -> Tensor:
@@ -112,9 +126,7 @@ class _Gather(torch.autograd.Function):
         counts = [rows.stop - rows.start for rows in slices]
         sent = own.new_zeros(max(counts), *own.shape[1:])  # backends want equal sizes, and rows that follow each other
         sent[: len(own)] = own
-        received = [torch.empty_like(sent) for _ in slices]
-        dist.all_gather(received, sent)
-        return torch.cat([rows[:count] for rows, count in zip(received, counts, strict=True)])
+        return torch.cat([rows[:count] for rows, count in zip(exchange(sent), counts, strict=True)])
 
     @staticmethod
     @once_differentiable

@@ -39,7 +39,8 @@ class _SharedStep(nn.Module):
     def forward(self, batch: Batch) -> Step:
         from kd_cli.training.batch_norm import WholeBatchStatistics
 
-        with WholeBatchStatistics() if self.group.divides(len(batch.labels)) else nullcontext():
+        count = len(batch.labels)
+        with WholeBatchStatistics(self.group.parts(count)) if self.group.divides(count) else nullcontext():
             step = self.objective(self.network, batch)
         # From the loss alone DDP finds out which parameters are used.
         return Step(step.logits.detach(), step.loss, {name: term.detach() for name, term in step.terms.items()})

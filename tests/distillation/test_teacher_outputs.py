@@ -1,6 +1,7 @@
 """Teachers' outputs: each belongs to its image, and to what the image looks like at that moment."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ from torch import Tensor
 from kd_cli.data.batches import Batch, BatchSource
 from kd_cli.data.dataset import Split
 from kd_cli.distillation import teacher_outputs
+from kd_cli.distillation.output_cache import OutputCache, describe
 from kd_cli.distillation.teacher_outputs import TeacherOutputs, average_logits
 from kd_cli.networks.classifier import Classifier
 from kd_cli.networks.features import Layer
+from kd_cli.training.group import GROUP_OF_ONE, Group
 from tests.distillation.conftest import MakeClassifier
+from tests.training.ranks import can_fork, on_ranks
 
 AUGMENTED: list[tuple[str, ...]] = [(), ("shift",), ("warp",), ("flip-crop", "resized-crop")]
 LAYERS = [Layer("fc1"), Layer("conv1")]
@@ -159,3 +163,30 @@ class TestAverages:
     def test_are_of_logits_without_a_temperature(self, three: list[Classifier], batch: Batch) -> None:
         expected = torch.stack([each(batch.images) for each in three]).mean(dim=0)
         torch.testing.assert_close(average_logits(three, batch.images, None), expected)
+
+
+@can_fork
+@pytest.mark.parametrize("views", [0, 2])
+def test_several_processes_have_the_outputs_of_one_and_the_first_one_keeps_them(
+    views: int, teacher: Classifier, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_outputs, "MACS_WORTH_KEEPING", 0)
+    augment = ("warp",) if views else ()
+
+    def prepare(folder: Path, group: Group) -> tuple[int, Tensor]:
+        """How many images the teacher was shown, and its outputs for the first batch."""
+        counter = Counter(teacher)
+        outputs = TeacherOutputs([teacher], split, augment, views, OutputCache(folder, {}), group=group).logits(4.0)
+        counter.handle.remove()
+        return counter.images, outputs(next(BatchSource(split, 50, 0, augment, views, group).epoch()))
+
+    alone, expected = prepare(tmp_path / "alone", GROUP_OF_ONE)
+    for found in (False, True):
+        ranks = on_ranks(2, lambda group: prepare(tmp_path / "together", group))
+        for rank, (shown, outputs) in enumerate(ranks):
+            torch.testing.assert_close(outputs, expected)
+            looked_at = teacher_outputs.COMPARED * max(views, 1) if rank == 0 else 0
+            computed = 0 if found else len(split) // 2 * max(views, 1)
+            assert shown == 1 + looked_at + computed
+    assert alone == 1 + (teacher_outputs.COMPARED + len(split)) * max(views, 1)
+    assert describe(tmp_path / "together").files == max(views, 1)

@@ -57,7 +57,7 @@ def found() -> list[dict[str, dict[str, Tensor]]]:
 
         rows = group.of(7)
         made = {name: make(shape, **options) for name, shape, options in CASES}
-        with WholeBatchStatistics():
+        with WholeBatchStatistics(group.parts(7)):
             return {name: pass_through(layer, x[rows], g[rows]) for name, (layer, x, g) in made.items()}
 
     return on_ranks(3, normalise)
@@ -85,7 +85,7 @@ def test_a_network_that_is_evaluated_keeps_its_own_statistics() -> None:
     def normalise(group: Group) -> Tensor:
         from kd_cli.training.batch_norm import WholeBatchStatistics
 
-        with WholeBatchStatistics():
+        with WholeBatchStatistics(group.parts(7)):
             y: Tensor = layer(x[group.of(7)]).detach()
         return y
 
@@ -99,7 +99,7 @@ def test_statistics_of_large_values_are_as_precise_as_those_of_one_process() -> 
     def normalise(group: Group) -> Tensor:
         from kd_cli.training.batch_norm import WholeBatchStatistics
 
-        with WholeBatchStatistics():
+        with WholeBatchStatistics(group.parts(64)):
             return F.batch_norm(x[group.of(64)], None, None, training=True)
 
     exact = F.batch_norm(x.double(), None, None, training=True).float()

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch._dynamo  # torch's DDP does so: once here rather than in every process
 from torch import Tensor, nn
 
 from kd_cli.config import TrainingConfig
@@ -80,9 +79,8 @@ def test_every_method_has_the_gradients_of_one_process(split: Split, augment: tu
         return found
 
     expected = differentiate_all(GROUP_OF_ONE)
-    first, *others = on_ranks(3, differentiate_all)
-    for other in others:
-        assert [name for name in first if not torch.equal(first[name], other[name])] == []
+    first, second = on_ranks(2, differentiate_all)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert first.keys() == expected.keys()
     scale = {name: value.abs().max().clamp_min(1e-3) for name, value in expected.items()}
     wrong = [name for name in first if (first[name] - expected[name]).abs().max() > 1e-3 * scale[name]]
