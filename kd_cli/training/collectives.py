@@ -10,9 +10,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from kd_cli.config import KdError
 from kd_cli.training.launch import Launch
+from kd_cli.training.shared_memory import SLOT_BYTES, SharedMemory, share_memory
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for one that prepares images. That one has died is noticed at once, and needs no limit."""
@@ -25,6 +28,9 @@ LOST = ("connection closed", "connection reset", "broken pipe", "gloo", "nccl")
 
 _control: list[Any] = []
 """The processes once more, connected for objects and long waits: tensors are never late by more than torch's limit."""
+
+_memory: list[SharedMemory] = []
+"""What the processes share, if they are on one machine."""
 
 
 def connect(launch: Launch, where: torch.device) -> int:
@@ -42,6 +48,8 @@ def connect(launch: Launch, where: torch.device) -> int:
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size)
     _control[:] = [dist.new_group(backend="gloo", timeout=PATIENCE)]
+    if where.type == "cpu" and (memory := share_memory(launch.rank, gather_objects)):
+        _memory[:] = [memory]
     return int(broadcast_object(restarts))
 
 
@@ -70,6 +78,8 @@ def _open_store(launch: Launch) -> tuple[TCPStore, int]:
 
 def disconnect() -> None:
     """Leave the others in order."""
+    while _memory:
+        _memory.pop().close()
     _control.clear()
     dist.destroy_process_group()
 
@@ -96,9 +106,11 @@ def broadcast_object(own: Any) -> Any:
 def exchange(own: Tensor) -> Tensor:
     """The tensors of all processes, (size, ...), in their order; all have the same shape.
 
-    Between CPUs each process sends to each other one. gloo's own collective works in threads of its own, which have to
-    be woken: batch normalisation waits twice in each layer, and a step of resnet-8 takes 37 ms in place of 26.
+    Between CPUs each process sends to each other one, unless they share memory: gloo's own collective works in threads
+    of its own, which have to be woken.
     """
+    if _memory and own.nbytes <= SLOT_BYTES:
+        return _memory[0].exchange(own)
     size, rank = dist.get_world_size(), dist.get_rank()
     everything = own.new_empty(size, *own.shape)
     if own.device.type != "cpu":
@@ -111,6 +123,21 @@ def exchange(own: Tensor) -> Tensor:
         if work is not None:  # as it would be for a process that is not in the group
             work.wait()
     return everything
+
+
+def average_gradients(shared: DistributedDataParallel) -> None:
+    """Let DDP exchange gradients as all else is exchanged, where processes share memory and there are few."""
+    if _memory:
+        shared.register_comm_hook(None, _average)
+
+
+def _average(_: None, bucket: Any) -> torch.futures.Future[Tensor]:
+    own = bucket.buffer()
+    if own.nbytes > SLOT_BYTES:
+        return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # all processes
+    averaged: torch.futures.Future[Tensor] = torch.futures.Future()
+    averaged.set_result(exchange(own).mean(dim=0))
+    return averaged
 
 
 def gather(own: Tensor, slices: Sequence[slice], rank: int) -> Tensor:

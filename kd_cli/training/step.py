@@ -20,13 +20,17 @@ def make_step(network: nn.Module, objective: Objective, group: Group) -> Compute
         return partial(objective, network)
     from torch.nn.parallel import DistributedDataParallel
 
+    from kd_cli.training.collectives import average_gradients
+
     shared = _SharedStep(network, objective, group)
     # Gradients of convolutions that choose their own layout are copied.
     warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for `broadcast_buffers`
         # A method that reads features need not use the layers after them. Buffers are equal without being sent.
-        return DistributedDataParallel(shared, find_unused_parameters=True, broadcast_buffers=False)
+        engine = DistributedDataParallel(shared, find_unused_parameters=True, broadcast_buffers=False)
+    average_gradients(engine)
+    return engine
 
 
 class _SharedStep(nn.Module):

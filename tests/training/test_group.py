@@ -9,12 +9,19 @@ from torch import Tensor
 
 from kd_cli.config import DeviceName, KdError
 from kd_cli.data.shares import Share
-from kd_cli.training import device
+from kd_cli.training import device, shared_memory
 from kd_cli.training.group import GROUP_OF_ONE, Group, join
 from tests.training.ranks import can_fork, errors_on_ranks, on_ranks
 
 
+@pytest.fixture(params=[True, False], ids=["by memory", "by messages"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How processes exchange tensors."""
+    monkeypatch.setattr(shared_memory, "USABLE", shared_memory.USABLE and request.param)
+
+
 @can_fork
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("count", [6, 7, 2])
 def test_gathered_rows_are_those_of_all_processes_in_order(count: int) -> None:
     whole = torch.arange(2.0 * count).view(count, 2)
@@ -67,6 +74,7 @@ def test_what_differs_between_processes_is_named_in_all_of_them() -> None:
 
 
 @can_fork
+@pytest.mark.usefixtures("way")
 def test_a_process_that_ends_is_told_of_by_those_that_wait_for_it() -> None:
     def leave(group: Group) -> Tensor:
         if group.rank == 1:
