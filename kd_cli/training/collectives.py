@@ -131,7 +131,7 @@ def average_gradients(shared: DistributedDataParallel) -> None:
         shared.register_comm_hook(None, _average)
 
 
-def _average(_: None, bucket: Any) -> torch.futures.Future[Tensor]:
+def _average(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     own = bucket.buffer()
     if own.nbytes > SLOT_BYTES:
         return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # all processes
