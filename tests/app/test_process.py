@@ -19,6 +19,8 @@ from tests.app import work
 from tests.conftest import ROOT
 from tests.report.results import training_result
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0
 
 

@@ -88,6 +88,7 @@ def test_a_server_of_another_kind_is_one_line() -> None:
             Cluster(f"tcp://127.0.0.1:{server.getsockname()[1]}")
 
 
+@pytest.mark.slow  # looks for as long as a worker may take to come
 def test_a_name_that_leads_nowhere_is_one_line() -> None:
     with pytest.raises(KdError, match="no scheduler answers"):
         Cluster("tcp://nowhere.invalid:8786")

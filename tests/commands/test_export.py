@@ -126,6 +126,7 @@ def test_the_images_of_the_test_set_calibrate_nothing(
     np.testing.assert_array_equal(write.call_args.args[3], load(data).train.images.numpy())
 
 
+@pytest.mark.slow
 class TestCheck:
     """A file that differs is not left as if it were good, nor in the place of one that is."""
 
@@ -274,6 +275,7 @@ def test_the_json_object_has_what_other_programs_rely_on(kd: CommandLine) -> Non
     assert result["accuracy"] == result["original_accuracy"] > 0.98
 
 
+@pytest.mark.slow
 def test_a_users_network_and_a_state_dict_of_it_are_exported(kd: CommandLine) -> None:
     Path("nets.py").write_text(
         "from torch import nn\n"

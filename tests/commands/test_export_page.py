@@ -26,6 +26,8 @@ from kd_cli.html.folder import INDEX
 from kd_cli.networks.spec import parse_spec
 from tests.conftest import DATA_DIR, CommandLine, read_json
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, data: DataConfig, run: RunConfig) -> Path:

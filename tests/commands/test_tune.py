@@ -126,6 +126,7 @@ class TestTheResult:
         assert [row.method for row in result.rows] == ["labels", "kd"]
         assert "has none" in result.refused[0].reason
 
+    @pytest.mark.slow
     def test_is_the_same_with_trials_side_by_side(
         self, data: DataConfig, run: RunConfig, tmp_path: Path, tune_here: Tune
     ) -> None:

@@ -419,7 +419,8 @@ def wait_for_state(run: subprocess.Popen[bytes], checkpoint: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 10])
 def test_killed_at_any_moment_and_resumed_ends_with_the_bytes_of_the_unbroken_run(folder: Path, kills: int) -> None:
     epochs = ("--epochs", "12")
     unbroken = folder / "unbroken.safetensors"
