@@ -494,6 +494,7 @@ class TestWhereFilesGo:
         assert measured["models"][0]["error_count"] == trained["error_count"]
         assert measured["models"][0]["accuracy"] == trained["accuracy"]
 
+    @pytest.mark.slow
     def test_a_checkout_stays_as_git_has_it(self, tmp_path: Path) -> None:
         checkout = tmp_path / "checkout"
         shutil.copytree(ROOT / "kd_cli", checkout / "kd_cli", ignore=shutil.ignore_patterns("__pycache__"))

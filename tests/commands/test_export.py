@@ -196,6 +196,7 @@ class TestCheck:
             export(original, data=DataConfig("nowhere"), run=run)
 
 
+@pytest.mark.slow
 class TestOutput:
     """What is in the place of the file that is to be written."""
 
