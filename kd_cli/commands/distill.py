@@ -11,7 +11,6 @@ from kd_cli.commands.training_run import run_job
 from kd_cli.config import OutputConfig
 from kd_cli.files import require_no_input
 from kd_cli.networks.checkpoint import checkpoint_path
-from kd_cli.training.device import use_threads
 from kd_cli.training.loop import Callback
 
 
@@ -39,7 +38,6 @@ def distill(
             job = resolve_student(config, needs_teacher=False)
         require_no_input(reports, job.inputs())
         path = output.output or checkpoint_path(config.run.models_dir, job.dataset.info.name, job.role)
-        with use_threads(config.training.threads):
-            finished = run_job(job, path, output, force, callbacks, logs=config.log, group=group)
+        finished = run_job(job, path, output, force, callbacks, logs=config.log, group=group)
         finished.state.remove()
         return finished.result

@@ -1,6 +1,5 @@
 """A command that torchrun started as several processes: what is checked before and after they train together."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from kd_cli.config import ConfigError, DeviceConfig, KdError, TrainingConfig
+from kd_cli.networks.checkpoint import compute_digest
+from kd_cli.training.device import use_threads
 from kd_cli.training.group import Group, join
 from kd_cli.training.loop import Training
 
@@ -20,13 +21,13 @@ MACS_WORTH_PROCESSES = 200_000_000
 
 @contextmanager
 def joined(training: TrainingConfig, run: DeviceConfig) -> Iterator[Group]:
-    """The group of this command's processes, as `join`.
+    """The group of this command's processes, as `join`, which compute with as many threads as they were told.
 
     Raises:
         ConfigError: a batch has fewer images than there are processes, or one of several is to compile its step.
         KdError: as `join`.
     """
-    with join(run.device) as group:
+    with join(run.device) as group, use_threads(training.threads):
         if training.batch_size < group.size:
             raise ConfigError(
                 f"--batch-size {training.batch_size} is of all processes together, and there are {group.size}: "
@@ -70,11 +71,9 @@ def require_same_weights(group: Group, network: nn.Module) -> None:
     """
     if group.size == 1:
         return
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     try:
-        group.require_same({"weights": digest.hexdigest()[:16]}, "")
+        group.require_same({"weights": compute_digest({}, weights)}, "")
     except KdError as error:
         raise KdError(
             "the processes have come to different weights: do all of them have the same processor or GPU, and the same "

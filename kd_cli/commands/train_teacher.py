@@ -21,7 +21,6 @@ from kd_cli.networks.checkpoint import checkpoint_path
 from kd_cli.networks.classifier import compute_logits
 from kd_cli.networks.metadata import Membership
 from kd_cli.networks.spec import Spec
-from kd_cli.training.device import use_threads
 from kd_cli.training.epoch_result import EpochResult
 from kd_cli.training.group import Group
 
@@ -50,10 +49,9 @@ def train_teacher(
             job = resolve_teacher(architecture, data, training, run, ensemble, init)
         require_no_input(reports, job.inputs())
         path = output.output or checkpoint_path(run.models_dir, job.dataset.info.name, job.role)
-        with use_threads(training.threads):
-            if ensemble > 1:
-                return _train_ensemble(job, path, output, ensemble, force, logs, group)
-            finished = run_job(job, path, output, force, logs=logs, group=group)
+        if ensemble > 1:
+            return _train_ensemble(job, path, output, ensemble, force, logs, group)
+        finished = run_job(job, path, output, force, logs=logs, group=group)
         finished.state.remove()
         return finished.result
 

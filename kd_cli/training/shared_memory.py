@@ -1,8 +1,8 @@
 """Small tensors that the processes of one machine show each other, in memory that they share.
 
 A process that sleeps until a message comes has to be woken, and batch normalisation waits twice in each layer. On a
-virtual machine waking takes 1.5 ms, and all that is computed between two waits in ResNet-8 takes 1 ms. So a process
-that waits here stays awake.
+virtual machine waking takes longer than what a small network computes in between. So a process that waits here stays
+awake.
 """
 
 import os
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 SLOT_BYTES = 2**20
-"""The largest tensor that is shown. For larger ones, sending takes longer than waking."""
+"""The largest tensor that is shown; larger ones are sent as messages."""
 
 LINE_BYTES = 64
 """A processor's cache line: counters in lines of their own do not disturb each other."""
