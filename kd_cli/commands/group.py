@@ -15,8 +15,8 @@ from kd_cli.training.loop import Training
 
 log = logging.getLogger(__name__)
 
-MACS_WORTH_PROCESSES = 200_000_000
-"""In one step of a CPU, forwards. Below, two processes take longer than one of them alone (docs/scale.md)."""
+MACS_WORTH_PROCESSES = 100_000_000
+"""In one step of a CPU, forwards. Far below, two processes take longer than one of them alone (docs/scale.md)."""
 
 
 @contextmanager

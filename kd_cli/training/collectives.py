@@ -26,6 +26,9 @@ CONNECTING = timedelta(seconds=2)
 LOST = ("connection closed", "connection reset", "broken pipe", "gloo", "nccl")
 """What errors speak of that are raised where another process has ended."""
 
+LARGEST_SHOWN = 8 * SLOT_BYTES
+"""Gradients that are larger are averaged by gloo: of those that are shown each process reads all."""
+
 _control: list[Any] = []
 """The processes once more, connected for objects and long waits: tensors are never late by more than torch's limit."""
 
@@ -133,10 +136,11 @@ def average_gradients(shared: DistributedDataParallel) -> None:
 
 def _average(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     own = bucket.buffer()
-    if own.nbytes > SLOT_BYTES:
+    if own.nbytes > LARGEST_SHOWN:
         return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # all processes
     averaged: torch.futures.Future[Tensor] = torch.futures.Future()
-    averaged.set_result(exchange(own).mean(dim=0))
+    pieces = own.split(SLOT_BYTES // own.element_size())
+    averaged.set_result(torch.cat([exchange(piece).mean(dim=0) for piece in pieces]))
     return averaged
 
 

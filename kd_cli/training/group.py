@@ -15,6 +15,9 @@ from kd_cli.training.launch import Launch, current_launch
 
 Made = TypeVar("Made")
 
+GRAPH_CHANGED = "training graph has changed"
+"""What torch's DDP says of a step that leaves out other parameters than the first one did."""
+
 
 @dataclass(frozen=True)
 class Group(Share):
@@ -98,7 +101,8 @@ def join(name: DeviceName) -> Iterator[Group]:
         name: where they compute: each process has a GPU of its own, or all share the CPUs.
 
     Raises:
-        KdError: the device does not do for several processes; or one of the others has ended.
+        KdError: the device does not do for several processes; the network's steps differ; or one of the other processes
+            has ended.
     """
     launch = current_launch()
     if launch.size == 1:
@@ -112,6 +116,11 @@ def join(name: DeviceName) -> Iterator[Group]:
         yield Group(launch.rank, launch.size, launch.local_rank, restarts)
         collectives.disconnect()
     except RuntimeError as error:
+        if GRAPH_CHANGED in str(error):
+            raise KdError(
+                "the network does not use the same layers in every step, which several processes cannot train: start "
+                "kd without torchrun"
+            ) from error
         if not collectives.is_lost(error):
             raise
         raise KdError(f"a process of the run has ended; {_how_to_go_on(launch)}") from error

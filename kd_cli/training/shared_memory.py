@@ -48,9 +48,8 @@ class SharedMemory:
     def __init__(self, path: Path, rank: int, processes: Sequence[int]) -> None:
         self.rank, self.shown, size = rank, 0, len(processes)
         memory = np.memmap(path, np.uint8, "r+")
-        counters, slots = memory[: size * LINE_BYTES], memory[size * LINE_BYTES :]
-        self._counters = counters.view(np.int64).reshape(size, -1)[:, 0]
-        self._slots = slots.reshape(2, size, SLOT_BYTES)
+        self._counters = memory[: size * LINE_BYTES].view(np.int64).reshape(size, -1)[:, 0]
+        self._slots = torch.from_numpy(memory[size * LINE_BYTES :]).view(2, size, SLOT_BYTES)
         self._others = {
             other: os.pidfd_open(number)  # type: ignore[attr-defined,unused-ignore]  # Linux has it
             for other, number in enumerate(processes)
@@ -63,15 +62,13 @@ class SharedMemory:
         Raises:
             RuntimeError: another process has ended.
         """
-        content = own.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
         self.shown += 1
-        slots = self._slots[self.shown % 2]
-        slots[self.rank, : len(content)] = content
+        slots = self._slots[self.shown % 2, :, : own.nbytes].view(own.dtype).view(-1, *own.shape)
+        slots[self.rank].copy_(own.detach())
         self._counters[self.rank] = self.shown
         for other in self._others:
             self._wait_for(other)
-        everything = torch.from_numpy(slots[:, : len(content)].copy()).view(own.dtype)
-        return everything.reshape(len(slots), *own.shape)
+        return slots.clone()
 
     def close(self) -> None:
         """Let go of the other processes."""

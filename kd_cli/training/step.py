@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from kd_cli.data.batches import Batch
 from kd_cli.training.group import Group
@@ -22,15 +22,21 @@ def make_step(network: nn.Module, objective: Objective, group: Group) -> Compute
 
     from kd_cli.training.collectives import average_gradients
 
-    shared = _SharedStep(network, objective, group)
     # Gradients of convolutions that choose their own layout are copied.
     warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for `broadcast_buffers`
-        # A method that reads features need not use the layers after them. Buffers are equal without being sent.
-        engine = DistributedDataParallel(shared, find_unused_parameters=True, broadcast_buffers=False)
+        # A method that reads features need not use the layers after them: DDP learns once which ones a step leaves
+        # out, and to find it out anew would cost a message in each step. Buffers are equal without being sent.
+        engine = DistributedDataParallel(
+            _SharedStep(network, objective, group), static_graph=True, broadcast_buffers=False
+        )
     average_gradients(engine)
-    return engine
+
+    def compute_step(batch: Batch) -> Step:
+        return Step(*engine(batch))
+
+    return compute_step
 
 
 class _SharedStep(nn.Module):
@@ -40,11 +46,11 @@ class _SharedStep(nn.Module):
         super().__init__()
         self.network, self.objective, self.group = network, objective, group
 
-    def forward(self, batch: Batch) -> Step:
-        from kd_cli.training.batch_norm import WholeBatchStatistics
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The fields of `Step`, as DDP finds tensors in tuples only. Gradients flow from the loss alone."""
+        from kd_cli.training.batch_norm import whole_batch_statistics
 
         count = len(batch.labels)
-        with WholeBatchStatistics(self.group.parts(count)) if self.group.divides(count) else nullcontext():
+        with whole_batch_statistics(self.group.parts(count)) if self.group.divides(count) else nullcontext():
             step = self.objective(self.network, batch)
-        # From the loss alone DDP finds out which parameters are used.
-        return Step(step.logits.detach(), step.loss, {name: term.detach() for name, term in step.terms.items()})
+        return step.logits.detach(), step.loss, {name: term.detach() for name, term in step.terms.items()}

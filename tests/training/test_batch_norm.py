@@ -53,11 +53,11 @@ def found() -> list[dict[str, dict[str, Tensor]]]:
     """What each of three processes computes of its share, in each case."""
 
     def normalise(group: Group) -> dict[str, dict[str, Tensor]]:
-        from kd_cli.training.batch_norm import WholeBatchStatistics
+        from kd_cli.training.batch_norm import whole_batch_statistics
 
         rows = group.of(7)
         made = {name: make(shape, **options) for name, shape, options in CASES}
-        with WholeBatchStatistics(group.parts(7)):
+        with whole_batch_statistics(group.parts(7)):
             return {name: pass_through(layer, x[rows], g[rows]) for name, (layer, x, g) in made.items()}
 
     return on_ranks(3, normalise)
@@ -83,9 +83,9 @@ def test_a_network_that_is_evaluated_keeps_its_own_statistics() -> None:
     layer.eval()
 
     def normalise(group: Group) -> Tensor:
-        from kd_cli.training.batch_norm import WholeBatchStatistics
+        from kd_cli.training.batch_norm import whole_batch_statistics
 
-        with WholeBatchStatistics(group.parts(7)):
+        with whole_batch_statistics(group.parts(7)):
             y: Tensor = layer(x[group.of(7)]).detach()
         return y
 
@@ -97,9 +97,9 @@ def test_statistics_of_large_values_are_as_precise_as_those_of_one_process() -> 
     x = 1000 + torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 
     def normalise(group: Group) -> Tensor:
-        from kd_cli.training.batch_norm import WholeBatchStatistics
+        from kd_cli.training.batch_norm import whole_batch_statistics
 
-        with WholeBatchStatistics(group.parts(64)):
+        with whole_batch_statistics(group.parts(64)):
             return F.batch_norm(x[group.of(64)], None, None, training=True)
 
     exact = F.batch_norm(x.double(), None, None, training=True).float()

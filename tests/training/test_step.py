@@ -1,6 +1,7 @@
 """A step that several processes share has the loss and the gradients of the whole batch, whatever is minimised."""
 
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from kd_cli.training.group import GROUP_OF_ONE, Group
 from kd_cli.training.loop import Epoch, Training, fit
 from kd_cli.training.objective import label_objective
 from kd_cli.training.step import make_step
-from tests.training.ranks import can_fork, on_ranks
+from tests.training.ranks import can_fork, errors_on_ranks, on_ranks
 
 INFO = DataInfo("random", tuple("0123456789"), (3, 12, 12), (0.5,) * 3, (0.3,) * 3, digest="")
 
@@ -151,3 +152,24 @@ def test_epochs_report_the_means_over_all_images_in_every_process(dataset: Datas
     first, second = on_ranks(2, run_epoch)
     assert first == second
     assert first.loss == pytest.approx(run_epoch(GROUP_OF_ONE).loss, rel=1e-4)
+
+
+@can_fork
+@pytest.mark.parametrize("uses", [(True, False), (False, True)])
+def test_a_network_that_leaves_out_a_layer_now_and_then_is_refused(dataset: Dataset, uses: tuple[bool, bool]) -> None:
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.last, self.uses = make_network("mlp-8"), nn.Linear(10, 10), cycle(uses)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.network(x)
+            return self.last(logits) if next(self.uses) else logits
+
+    def run(group: Group) -> None:
+        config = TrainingConfig(epochs=1, batch_size=8)
+        batches = BatchSource(dataset.train, config.batch_size, config.seed, share=group)
+        Training(Skipping(), label_objective, batches, config, group).run_epoch()
+
+    errors = errors_on_ranks(2, run)
+    assert ["does not use the same layers in every step" in error for error in errors] == [True, True]
