@@ -115,6 +115,11 @@ def list_networks() -> NetworkList:
             NetworkFamily("cnn-N", ("cnn-8", "cnn-32"), "5x5 convolution with N filters, pool, two linear layers"),
             NetworkFamily("mlp-N[-M...]", ("mlp-128", "mlp-800-800"), "linear layers with N, M, ... hidden units"),
             NetworkFamily(
+                "mlp-N:OPTION=X...",
+                ("mlp-1200-1200:dropout=0.5:input-dropout=0.2:max-norm=3.5",),
+                "the same, with units dropped while it is trained, and incoming weights of a limited norm",
+            ),
+            NetworkFamily(
                 "resnet-N",
                 ("resnet-8", "resnet-20", "resnet-56"),
                 "He et al. 2016, section 4.2 (small images); N = 6n + 2",

@@ -27,7 +27,7 @@ def build_network(spec: Spec, shape: tuple[int, int, int] = IMAGE_SHAPE, classes
     if spec.family == "cnn":
         return TeacherNet(spec.sizes[0], shape, classes)
     if spec.family == "mlp":
-        return StudentNet(spec.sizes, shape, classes)
+        return StudentNet(spec.sizes, shape, classes, spec.regularisation)
     if spec.family == "resnet":
         return ResNet(spec.sizes[0], shape, classes)
     if spec.family == HANDED_OVER:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd_cli.config import ConfigError
+from kd_cli.networks.max_norm import MaxNormLinear
+from kd_cli.networks.spec import UNREGULARISED, Regularisation
 
 IMAGE_SHAPE = (1, 28, 28)
 """(C, H, W) of the images that the reference networks are documented for."""
@@ -68,19 +70,31 @@ class TeacherNet(nn.Module):
 class StudentNet(nn.Module):
     """Flatten -> Linear -> ReLU, once per hidden size, -> Linear(., classes). Layers ``fc1``, ``fc2``, and so on.
 
-    Images of any shape are flattened.
+    Images of any shape are flattened. While it is trained, dropout changes what a layer reads. The features are those
+    before dropout.
     """
 
     def __init__(
-        self, hidden: tuple[int, ...] = (128,), shape: tuple[int, int, int] = IMAGE_SHAPE, classes: int = 10
+        self,
+        hidden: tuple[int, ...] = (128,),
+        shape: tuple[int, int, int] = IMAGE_SHAPE,
+        classes: int = 10,
+        regularisation: Regularisation = UNREGULARISED,
     ) -> None:
         super().__init__()
         sizes = [math.prod(shape), *hidden, classes]
+        max_norm = regularisation.max_norm
         self.layers = [f"fc{i}" for i in range(1, len(sizes))]
         self.macs = 0
         for name, inputs, outputs in zip(self.layers, sizes[:-1], sizes[1:], strict=True):
-            self.add_module(name, nn.Linear(inputs, outputs))
+            if max_norm is None or name == self.layers[-1]:
+                layer = nn.Linear(inputs, outputs)
+            else:
+                layer = MaxNormLinear(inputs, outputs, max_norm)
+            self.add_module(name, layer)
             self.macs += inputs * outputs
+        shares = [regularisation.input_dropout, *[regularisation.dropout] * len(hidden)]
+        self.dropout = dict(zip(self.layers, shares, strict=True)) if any(shares) else None
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
         """``fc1``, ``fc2``, ...: (N, hidden size) after ReLU; the last one: (N, classes) logits."""
@@ -88,7 +102,10 @@ class StudentNet(nn.Module):
         x = x.flatten(1)
         last = self.layers[-1]
         # To look a layer up by its name takes longer than ReLU, where there is one image.
+        dropout = self.dropout if self.training else None
         for name, layer in self._modules.items():
+            if dropout:
+                x = F.dropout(x, dropout[name])
             x = layer(x)  # type: ignore[misc]
             features[name] = x = x if name == last else F.relu(x)
         return features

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kd_cli.config import TrainingConfig
+from kd_cli.networks.max_norm import MaxNormLinear
 from kd_cli.training.optimiser import learning_rate, make_optimiser
 from kd_cli.training.precision import make_scaler
 from kd_cli.training.weight_average import average_weights
@@ -24,6 +25,7 @@ class Updates:
         self.network, self.images, self.config = network, images, config
         self.optimiser = make_optimiser(config, parameters)
         self.scaler = make_scaler(config.precision, parameters[0].device.type)
+        self.constrained = [layer for layer in network.modules() if isinstance(layer, MaxNormLinear)]
         self.average = None if config.ema is None else average_weights(network, config.ema)
         # One update for as many images: an epoch's last one may have fewer.
         self.group_size = config.batch_size * config.accumulate
@@ -69,6 +71,8 @@ class Updates:
         else:
             self.scaler.step(self.optimiser, rate)  # type: ignore[arg-type]  # has what it needs of torch's
             self.scaler.update()
+        for layer in self.constrained:
+            layer.constrain()
         if self.average is not None:
             self.average.update_parameters(self.network)
 

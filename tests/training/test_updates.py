@@ -123,3 +123,13 @@ def test_run_goes_on_from_its_state_as_if_it_had_never_stopped(tiny: Dataset, co
     assert torch.equal(weights(unbroken.network), weights(resumed.network))
     assert torch.equal(weights(unbroken.result), weights(resumed.result))
     assert unbroken.updates.state_dict()["scaler"] == resumed.updates.state_dict()["scaler"]
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_weights_are_constrained_after_every_update(tiny: Dataset, ema: float | None) -> None:
+    training = start(tiny, replace(CONFIG, epochs=1, lr=0.1, ema=ema), "mlp-16:max-norm=0.5")
+    training.run_epoch()
+    norms = training.network.get_parameter("network.fc1.weight").norm(dim=1)
+    assert norms.max() <= 0.5 + 1e-5
+    assert training.result.get_parameter("network.fc1.weight").norm(dim=1).max() <= 0.5 + 1e-5
+    assert training.network.get_parameter("network.fc2.weight").norm(dim=1).max() > 0.5
