@@ -35,6 +35,7 @@ from kd_cli.commands.results import (
 from kd_cli.commands.training_run import run_job
 from kd_cli.commands.tune_config import TuneConfig
 from kd_cli.config import (
+    ClassBiasConfig,
     Config,
     ConfigError,
     DataConfig,
@@ -191,7 +192,8 @@ def evaluate(
     """
     options["dataset"] = _name(data)
     with _in_files(teacher, Role.teacher, options) as first, _in_files(networks, Role.student, options) as others:
-        return evaluate_command.evaluate([*first, *others], *_configure(options, DataConfig, RunConfig))
+        images, run, bias = _configure(options, DataConfig, RunConfig, ClassBiasConfig)
+        return evaluate_command.evaluate([*first, *others], images, run, bias=bias)
 
 
 def benchmark(

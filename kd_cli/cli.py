@@ -21,6 +21,7 @@ from kd_cli.commands.grid import ComparisonConfig
 from kd_cli.commands.tune_config import TuneConfig
 from kd_cli.config import (
     CacheConfig,
+    ClassBiasConfig,
     ConfigError,
     DataConfig,
     DeviceConfig,
@@ -229,6 +230,7 @@ def tune(
 def evaluate(
     data: DataConfig,
     run: RunConfig,
+    bias: ClassBiasConfig,
     shown: ReportConfig,
     table: EvaluationReportConfig,
     checkpoints: CheckpointsArgument = None,
@@ -239,7 +241,7 @@ def evaluate(
     from kd_cli.report.evaluation import draw_evaluation, print_evaluation
 
     plots.require_ready(shown.plot, shown.force)
-    result = evaluate(checkpoints or (), data, run, _given(shown.plot))
+    result = evaluate(checkpoints or (), data, run, _given(shown.plot), bias)
     _show(result, partial(print_evaluation, details=table.details, confusion=table.confusion), shown.json)
     plots.save(shown.plot, draw_evaluation, result)
 

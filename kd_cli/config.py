@@ -334,9 +334,14 @@ class TrainingConfig(Config):
             require_name("augmentation", name, AUGMENTATIONS)
 
 
+def _read_list(text: str) -> tuple[str, ...]:
+    """The parts of a text, separated by commas; equal ones count once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 @dataclass(frozen=True)
 class LabelConfig(Config):
-    """How many of the training labels may be used, and what becomes of the images without one."""
+    """Which training images a student sees, how many of their labels, and what becomes of images without one."""
 
     train_fraction: float = option(
         1.0, "Share of the training labels to use, the same for each class.", above=0, maximum=1
@@ -344,6 +349,17 @@ class LabelConfig(Config):
     transfer: Transfer = option(
         Transfer.labelled, "Images without a label: left out, or shown with the teacher's outputs."
     )
+    omit_class: tuple[str, ...] = option(
+        (), "Show the student no image of these classes.", metavar="NAME,...", read=_read_list
+    )
+    only_classes: tuple[str, ...] = option(
+        (), "Show the student images of these classes alone.", metavar="NAME,...", read=_read_list
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.omit_class and self.only_classes:
+            raise ConfigError("give --omit-class or --only-classes, not both")
 
 
 DATA_DIR = option(Path("data"), "Where data sets are kept.", env="KD_DATA_DIR")
@@ -426,6 +442,56 @@ class RunConfig(DeviceConfig):
         **_MEAN,
     )
     std: tuple[float, ...] | None = option(None, "Their standard deviation, likewise.", **_STD)
+
+
+@dataclass(frozen=True)
+class ClassBias:
+    """A number that is added to the logits of a class, which is given by name or number."""
+
+    name: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value}"
+
+
+def _read_biases(text: str) -> tuple[ClassBias, ...]:
+    biases = {}
+    for part in _read_list(text):
+        name, _, number = part.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not name or not math.isfinite(value):
+            raise ConfigError(f"--class-bias {part}: use a class and a number, e.g. 3=3.5")
+        if name in biases:
+            raise ConfigError(f"--class-bias {text}: give class {name} once")
+        biases[name] = ClassBias(name, value)
+    return tuple(biases.values())
+
+
+@dataclass(frozen=True)
+class ClassBiasConfig(Config):
+    """What ``kd evaluate`` adds to the logits of some classes."""
+
+    class_bias: tuple[ClassBias, ...] = option(
+        (),
+        "Measure also with numbers added to the logits of classes, e.g. 3=3.5 or 7=-7.6,8=-7.6.",
+        metavar="NAME=X,...",
+        read=_read_biases,
+    )
+    fit_class_bias: tuple[str, ...] = option(
+        (),
+        "The same with one number for these classes, which leaves fewest errors on the validation images.",
+        metavar="NAME,...",
+        read=_read_list,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.class_bias and self.fit_class_bias:
+            raise ConfigError("give --class-bias or --fit-class-bias, not both")
 
 
 _CACHE_DIR = "Where teachers' outputs are kept for later commands. Default: the system's place for such files."

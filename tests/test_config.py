@@ -14,6 +14,7 @@ import kd_cli
 from kd_cli.config import (
     AUGMENTATIONS,
     MAX_SEED,
+    ClassBiasConfig,
     Config,
     ConfigError,
     LabelConfig,
@@ -23,6 +24,7 @@ from kd_cli.config import (
     option,
     parse_augment,
 )
+from kd_cli.options import make_config
 
 
 def all_configs(base: type[Config] = Config) -> Iterator[type[Config]]:
@@ -76,6 +78,11 @@ def test_a_value_at_its_bound_is_taken(make: Callable[[], Config]) -> None:
     make()
 
 
+def test_classes_are_left_out_or_named_not_both() -> None:
+    with pytest.raises(ConfigError, match="--omit-class or --only-classes, not both"):
+        LabelConfig(omit_class=("3",), only_classes=("7",))
+
+
 def test_a_teacher_and_an_ensemble_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match="not both"):
         TeacherConfig(teachers=(Path("mine.safetensors"),), ensemble=2)
@@ -98,6 +105,33 @@ def test_augmentations_are_read_in_the_order_in_which_they_are_applied(text: str
 def test_unknown_augmentation_is_refused_with_the_nearest(refuse: Callable[[str], object]) -> None:
     with pytest.raises(ConfigError, match=r"unknown augmentation 'flip_crop' \(did you mean flip-crop\?\): use shift,"):
         refuse("flip_crop")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3=3.5", [("3", 3.5)]),
+        ("7=-7.6, 8=+1", [("7", -7.6), ("8", 1.0)]),
+        ("a=b=2", [("a=b", 2.0)]),
+        ("", []),
+    ],
+)
+def test_class_biases_are_read(text: str, expected: list[tuple[str, float]]) -> None:
+    config = make_config(ClassBiasConfig, {"class_bias": text})
+    assert isinstance(config, ClassBiasConfig)
+    assert [(each.name, each.value) for each in config.class_bias] == expected
+
+
+@pytest.mark.parametrize("text", ["3", "=3", "3=", "3=x", "3=nan", "3=inf", "3=1,3=2"])
+def test_what_is_no_class_bias_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--class-bias") as caught:
+        make_config(ClassBiasConfig, {"class_bias": text})
+    assert "\n" not in str(caught.value)
+
+
+def test_class_biases_are_given_or_fitted_not_both() -> None:
+    with pytest.raises(ConfigError, match="--class-bias or --fit-class-bias, not both"):
+        make_config(ClassBiasConfig, {"class_bias": "3=1", "fit_class_bias": "3"})
 
 
 @pytest.mark.parametrize("config", ALL_CONFIGS, ids=lambda config: config.__name__)

@@ -22,6 +22,7 @@ from kd_cli.config import (
     TrainingConfig,
 )
 from kd_cli.data.batches import BatchSource
+from kd_cli.data.classes import keep_classes
 from kd_cli.data.dataset import Dataset, Split, to_pixels
 from kd_cli.data.labels import choose_labels
 from kd_cli.data.seeds import spawn_seeds
@@ -128,12 +129,13 @@ class Job:
         return inputs_of([*(teacher.path for teacher in self.teachers), *weights], self.dataset)
 
     def choose_images(self) -> Split:
-        """The training images, with the labels that may be used, and with the 1s that are added to them.
+        """The training images of the classes that are asked for, with the labels that may be used, and added 1s.
 
         Raises:
-            KdError: 1s are to be added, and there is none to start from.
+            KdError: there is no image of these classes; or 1s are to be added, and there is none to start from.
         """
-        split = choose_labels(self.dataset.train, self.labels, self.training.seed, teacher=not self.method.is_baseline)
+        images = keep_classes(self.dataset.train, self.labels, self.dataset.info.classes)
+        split = choose_labels(images, self.labels, self.training.seed, teacher=not self.method.is_baseline)
         if not self.training.european_ones:
             return split
         return _add_european_ones(split, self.dataset.info.classes.index("1"), self.training.european_ones)
@@ -200,8 +202,9 @@ class Job:
         options |= {"method": self.method.method} | self.method.settings
         if self.dataset.validation is not None:
             options["validation_images"] = len(self.dataset.validation)
-        if self.labels.train_fraction < 1:
-            options |= asdict(self.labels)
+        if self.labels != LabelConfig():
+            labels = asdict(self.labels)
+            options |= labels | {name: list(labels[name]) for name in ("omit_class", "only_classes")}
         if self.teacher_views:
             options["teacher_views"] = self.teacher_views
         if self.teachers:

@@ -19,6 +19,7 @@ from kd_cli.config import (
     TrainingConfig,
     Transfer,
 )
+from kd_cli.data.classes import choose_classes
 from kd_cli.data.dataset import DataInfo, Dataset
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig, require_possible
 from kd_cli.networks.build import build_network
@@ -84,6 +85,7 @@ def resolve_student(config: StudentConfig, needs_teacher: bool = True) -> Job:
 
     dataset, found = open_with(config.data, where, given, load, find)
     _require_usable(config.training, dataset)
+    choose_classes(config.labels, dataset.info.classes)
     teachers: tuple[Checkpoint, ...] = ()
     if needs_teacher:
         teachers = tuple(require_fit(teacher, dataset.info, named=bool(given)) for teacher in found)

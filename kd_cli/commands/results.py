@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_cli.digits.boxes import Box
-from kd_cli.evaluation.measures import Cost, Disagreement, Quality, Speed
+from kd_cli.evaluation.measures import BiasedQuality, Cost, Disagreement, Quality, Speed
 from kd_cli.evaluation.statistics import Difference
 from kd_cli.training.epoch_result import EpochResult
 
@@ -92,12 +92,14 @@ class EvaluatedModel(Quality, Model):
 
     ``nll``, ``ece`` and ``calibration`` are of the network as it is, ``scaled_ece`` of its logits divided by
     ``temperature``, whose probabilities `predict` gives; both are None where the checkpoint has no temperature.
+    ``with_class_bias`` is the quality with the biases that were asked for.
     """
 
     parameters: int
     disagreements: tuple[Disagreement, ...] | None
     temperature: float | None = None
     scaled_ece: float | None = None
+    with_class_bias: BiasedQuality | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def choose_labels(train: Split, config: LabelConfig, seed: int, teacher: bool) -
             f"--train-fraction {config.train_fraction:g} uses {count:,} of {len(train):,} labels, which {classes} "
             f"classes cannot share evenly: use {least:g} to {1 - least:g}, or 1"
         )
-    if train.labels.bincount().min() < 2:
+    if train.labels.unique(return_counts=True)[1].min() < 2:
         raise ConfigError("--train-fraction needs at least two images of each class: use 1")
     rows, _ = train_test_split(
         range(len(train)), train_size=count, stratify=train.labels.cpu(), random_state=spawn_seeds(seed).labels

@@ -55,6 +55,19 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class BiasedQuality:
+    """What a network's logits say once a number is added to those of some classes.
+
+    ``biases`` are these numbers by the classes' names. ``fitted_to`` is how many validation images they were fitted
+    to; None where they were given.
+    """
+
+    biases: dict[str, float]
+    fitted_to: int | None
+    quality: Quality
+
+
+@dataclass(frozen=True)
 class Quartiles:
     """What a quarter, and what three quarters, of the repeats stay below: the middle half lies between."""
 

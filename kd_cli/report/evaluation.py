@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kd_cli.commands.results import EvaluatedModel, EvaluationResult
 from kd_cli.config import ECE_BINS
-from kd_cli.evaluation.measures import Opinion
+from kd_cli.evaluation.measures import BiasedQuality, Opinion
 from kd_cli.evaluation.statistics import CONFIDENCE
 from kd_cli.report.plots import line_style, new_figure
 from kd_cli.report.tables import (
@@ -54,6 +54,8 @@ def print_evaluation(result: EvaluationResult, details: bool = False, confusion:
         yield "Trained with", model.method
         yield "Accuracy", _percent(model.accuracy)
         yield "Errors", f"{model.error_count:,}"
+        if biased := model.with_class_bias:
+            yield "  with class bias", f"{biased.quality.error_count:,}"
         yield "NLL (nats)", f"{model.nll:.4f}"
         yield f"ECE ({ECE_BINS} bins)", f"{model.ece:.4f}"
         yield "  as kd predict states it", _scaled_ece(model)
@@ -64,6 +66,9 @@ def print_evaluation(result: EvaluationResult, details: bool = False, confusion:
     print_table(console, table_of_models(evaluation_title(result), result.device_name, result.models, measures))
     print_line(console, "Parameters are not cost: kd benchmark counts multiply-accumulates (MACs) and measures time.")
     print_checkpoints(console, result.dataset, result.models)
+    for role, model in zip(number_roles(result.models), result.models, strict=True):
+        if model.with_class_bias:
+            print_line(console, f"{role}: {_describe_bias(model.with_class_bias)}")
     if details:
         _print_details(console, result)
     if confusion:
@@ -79,6 +84,12 @@ def evaluation_title(result: EvaluationResult) -> str:
     return f"Quality on {result.dataset}: {result.test_images:,} test images"
 
 
+def _describe_bias(biased: BiasedQuality) -> str:
+    values = ", ".join(f"{name} {value:+.2f}" for name, value in biased.biases.items())
+    origin = "" if biased.fitted_to is None else f", fitted to {biased.fitted_to:,} validation images"
+    return f"class bias {values}{origin}"
+
+
 def _scaled_ece(model: EvaluatedModel) -> str:
     if model.scaled_ece is None:
         return "-"
@@ -92,12 +103,18 @@ def _print_details(console: Console, result: EvaluationResult) -> None:
     def by_class(model: EvaluatedModel) -> Iterable[tuple[str, str]]:
         return zip(result.classes, map(_percent, model.per_class_accuracy), strict=True)
 
+    def with_bias(model: EvaluatedModel) -> Iterable[tuple[str, str]]:
+        assert model.with_class_bias is not None
+        return zip(result.classes, map(_percent, model.with_class_bias.quality.per_class_accuracy), strict=True)
+
     def by_confidence(model: EvaluatedModel) -> Iterator[tuple[str, str]]:
         for each in (model.calibration[i] for i in filled):
             share = f"{each.accuracy:.1%} of {each.count:,}" if each.count else "-"
             yield f"{each.low:.0%} to {each.high:.0%}", share
 
     print_table(console, table_of_models("Accuracy by class", None, models, by_class, "Class"))
+    if models[0].with_class_bias:
+        print_table(console, table_of_models("Accuracy by class, with class bias", None, models, with_bias, "Class"))
     meaning = "calibrated: as accurate as confident"
     print_table(console, table_of_models("Accuracy by confidence", meaning, models, by_confidence, "Confidence"))
     for role, model in zip(number_roles(models), models, strict=True):

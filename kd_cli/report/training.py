@@ -96,6 +96,9 @@ def describe_run(result: TrainingResult) -> str:
     fraction = result.options.get("train_fraction", 1)
     if fraction < 1:
         parts.append(f"{100 * fraction:.3g} % of the labels")
+    for option, words in (("omit_class", "no image of {}"), ("only_classes", "images of {} alone")):
+        if names := result.options.get(option):
+            parts.append(words.format(", ".join(names)))
     return ", ".join(parts)
 
 

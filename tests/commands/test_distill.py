@@ -10,6 +10,7 @@ import torch
 from kd_cli.commands.distill import distill
 from kd_cli.commands.evaluate import evaluate
 from kd_cli.commands.job import StudentConfig
+from kd_cli.commands.resolve import resolve_student
 from kd_cli.commands.results import TrainingResult
 from kd_cli.commands.train_teacher import train_teacher
 from kd_cli.config import (
@@ -183,6 +184,29 @@ class TestFewerLabels:
     def test_the_largest_fraction_that_can_be_is_taken(self, student: StudentConfig) -> None:
         # 1,297 images, of which each of ten classes leaves at least one out.
         assert distill(replace(student, labels=LabelConfig(0.99))).options["train_fraction"] == 0.99
+
+
+class TestFewerClasses:
+    @pytest.mark.parametrize("method", ["labels", "kd"])
+    def test_the_student_sees_no_image_of_them_and_is_tested_on_all(self, student: StudentConfig, method: str) -> None:
+        config = replace(student, method=MethodConfig(method), labels=LabelConfig(only_classes=("7", "8")))
+        job = resolve_student(config)
+        shown = job.start().batches.split
+        assert set(shown.labels.tolist()) == {7, 8}
+        assert len(shown) == torch.isin(job.dataset.train.labels, torch.tensor([7, 8])).sum()
+        assert set(job.dataset.test.labels.tolist()) == set(range(10))
+
+    def test_the_result_says_which(self, student: StudentConfig) -> None:
+        result = distill(replace(student, labels=LabelConfig(omit_class=("3",))))
+        assert (result.options["omit_class"], result.options["only_classes"]) == (["3"], [])
+        assert load_checkpoint(Path(result.checkpoint), CPU).metadata.options["omit_class"] == ["3"]
+
+    @pytest.mark.parametrize("labels", [LabelConfig(omit_class=("ten",)), LabelConfig(only_classes=("10",))])
+    def test_an_unknown_class_is_refused_before_any_training(self, student: StudentConfig, labels: LabelConfig) -> None:
+        watch = Watch()
+        with pytest.raises(ConfigError, match="unknown class"):
+            distill(replace(student, labels=labels), callbacks=[watch])
+        assert watch.steps == 0
 
 
 class TestStopping:

@@ -64,6 +64,12 @@ def test_without_a_plain_one_there_is_nothing_to_draw_a_flag_on(student: Student
         replace(job, dataset=replace(job.dataset, train=blank)).choose_images()
 
 
+def test_without_the_class_of_ones_there_is_none_either(student: StudentConfig) -> None:
+    job = resolve_student(replace(with_ones(student, 5), labels=LabelConfig(omit_class=("1",))))
+    with pytest.raises(KdError, match="--european-ones: none of the training images"):
+        job.choose_images()
+
+
 def test_a_student_may_become_the_teacher_of_smaller_ones(
     kd: CommandLine, trained_teacher: TrainingResult, data: DataConfig, run: RunConfig
 ) -> None:

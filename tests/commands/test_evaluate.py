@@ -1,5 +1,6 @@
 """Evaluating: what is said of each network, and of the student beside its teacher."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,19 @@ from kd_cli.commands.distill import distill
 from kd_cli.commands.evaluate import DISAGREEMENTS, evaluate
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.results import EvaluationResult, TrainingResult
-from kd_cli.config import KdError, OutputConfig, RunConfig, TrainingConfig
+from kd_cli.config import (
+    ClassBias,
+    ClassBiasConfig,
+    ConfigError,
+    KdError,
+    LabelConfig,
+    OutputConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from kd_cli.data import prepared
+from kd_cli.distillation.methods import FROM_LABELS
+from kd_cli.evaluation.class_bias import fit_bias
 from kd_cli.evaluation.quality import expected_calibration_error
 from kd_cli.networks.checkpoint import load_checkpoint
 from kd_cli.networks.classifier import compute_logits
@@ -117,6 +129,72 @@ def test_a_file_named_like_a_state_dict_that_training_wrote_is_read(
     trained = distill(student, OutputConfig(tmp_path / "x.pth"))
     (model,) = evaluate([tmp_path / "x.pth"], student.data, run).models
     assert model.error_count == trained.error_count
+
+
+def test_a_bias_for_a_class_is_measured_beside_the_network_as_it_is(
+    student: StudentConfig, run: RunConfig, trained_student: TrainingResult
+) -> None:
+    paths, bias = [Path(trained_student.checkpoint)], ClassBiasConfig(class_bias=(ClassBias("3", 100.0),))
+    (model,) = evaluate(paths, student.data, run, bias=bias).models
+    assert model.error_count == trained_student.error_count
+    biased = model.with_class_bias
+    assert biased is not None
+    assert (biased.biases, biased.fitted_to) == ({"3": 100.0}, None)
+    assert [sum(column) for column in zip(*biased.quality.confusion, strict=True)] == [0, 0, 0, 500, 0, 0, 0, 0, 0, 0]
+
+
+def test_without_a_bias_none_is_measured(result: EvaluationResult) -> None:
+    assert [model.with_class_bias for model in result.models] == [None, None]
+
+
+def test_a_bias_is_fitted_to_validation_images_of_each_network(
+    student: StudentConfig, run: RunConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = replace(student.data, validation_fraction=0.2)
+    training = TrainingConfig(epochs=5, lr=0.01)
+    labels = LabelConfig(omit_class=("3",))
+    trained = distill(replace(student, data=data, training=training, labels=labels, method=FROM_LABELS))
+    bias = ClassBiasConfig(fit_class_bias=("3",))
+    (model,) = evaluate([Path(trained.checkpoint)], data, run, bias=bias).models
+    dataset = prepared.load(data)
+    assert model.with_class_bias is not None
+    assert dataset.validation is not None
+    assert model.with_class_bias.fitted_to == len(dataset.validation)
+    logits = compute_logits(load_checkpoint(Path(trained.checkpoint), CPU).classifier, dataset.validation.images)
+    expected = fit_bias(logits, dataset.validation.labels, [3])
+    assert model.with_class_bias.biases == {"3": pytest.approx(expected)}
+    assert not caplog.records
+
+
+def test_a_bias_that_is_fitted_to_images_which_the_network_may_know_is_noticed(
+    student: StudentConfig, run: RunConfig, trained_student: TrainingResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = replace(student.data, validation_fraction=0.2)
+    evaluate([Path(trained_student.checkpoint)], data, run, bias=ClassBiasConfig(fit_class_bias=("3",)))
+    assert "may have learnt those" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("bias", "says"),
+    [
+        (ClassBiasConfig(class_bias=(ClassBias("ten", 1.0),)), "unknown class 'ten'"),
+        (ClassBiasConfig(fit_class_bias=("ten",)), "unknown class 'ten'"),
+        (ClassBiasConfig(fit_class_bias=("3",)), "--validation-fraction 0.1"),
+    ],
+)
+def test_a_bias_that_cannot_be_used_is_refused(
+    student: StudentConfig, run: RunConfig, trained_student: TrainingResult, bias: ClassBiasConfig, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        evaluate([Path(trained_student.checkpoint)], student.data, run, bias=bias)
+
+
+def test_a_bias_for_every_class_is_refused(
+    student: StudentConfig, run: RunConfig, trained_student: TrainingResult
+) -> None:
+    data, bias = replace(student.data, validation_fraction=0.2), ClassBiasConfig(fit_class_bias=tuple("0123456789"))
+    with pytest.raises(ConfigError, match="name fewer"):
+        evaluate([Path(trained_student.checkpoint)], data, run, bias=bias)
 
 
 def test_a_file_that_is_not_there_is_named(student: StudentConfig, run: RunConfig) -> None:

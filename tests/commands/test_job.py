@@ -294,6 +294,8 @@ class TestIdentity:
             lambda config: replace(config, method=MethodConfig("kd", temperature=2)),
             lambda config: replace(config, method=MethodConfig("rkd")),
             lambda config: replace(config, labels=LabelConfig(0.5)),
+            lambda config: replace(config, labels=LabelConfig(omit_class=("3",))),
+            lambda config: replace(config, labels=LabelConfig(only_classes=("7", "8"))),
             *[
                 lambda config, change=change: replace(config, training=replace(config.training, **change))
                 for change in ({"epochs": 2}, {"batch_size": 32}, {"lr": 0.01}, {"augment": ("warp",)}, {"seed": 1})

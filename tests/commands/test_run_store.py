@@ -79,8 +79,9 @@ def test_it_does_not_stand_for_another_run(store: RunStore, kept: Run, cell: Cel
         {"training": TrainingConfig(epochs=1, lr=0.01)},
         {"training": TrainingConfig(epochs=1, augment=("shift",))},
         {"labels": LabelConfig(0.5)},
+        {"labels": LabelConfig(omit_class=("3",))},
     ],
-    ids=["epochs", "learning rate", "augmentation", "labels"],
+    ids=["epochs", "learning rate", "augmentation", "labels", "classes"],
 )
 def test_it_does_not_stand_for_other_options(
     store: RunStore, kept: Run, student: StudentConfig, change: dict[str, TrainingConfig]

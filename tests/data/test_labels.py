@@ -87,6 +87,12 @@ def test_the_fractions_that_a_refusal_names_can_be_used(split: Split, fraction: 
         assert 10 <= len(choose_labels(split, LabelConfig(named), seed=0, teacher=True)) <= 182
 
 
+def test_a_class_without_images_is_no_obstacle(split: Split) -> None:
+    rows = split.labels != 3
+    chosen = choose_labels(Split(split.images[rows], split.labels[rows]), LabelConfig(0.5), seed=0, teacher=True)
+    assert 3 not in chosen.labels
+
+
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
 def test_what_is_no_fraction_is_refused(fraction: float) -> None:
     with pytest.raises(ConfigError, match="--train-fraction"):

@@ -1,9 +1,11 @@
 """Tables of quality."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from kd_cli.evaluation.measures import BiasedQuality, Quality
 from kd_cli.report.evaluation import print_evaluation
 from tests.report.conftest import Printed
 from tests.report.results import CONFUSION, changed, evaluated_model, evaluation_result, many_classes
@@ -106,3 +108,22 @@ def test_classes_that_look_like_markup_keep_their_names(printed: Printed) -> Non
     out = printed(partial(print_evaluation, details=True, confusion=True), result)
     for name in result.classes:
         assert name in out
+
+
+def test_what_a_class_bias_comes_to_stands_beside_the_network_as_it_is(printed: Printed) -> None:
+    teacher, student = evaluation_result().models
+    quality = Quality(0.9, 3, 0.4, 0.1, 0.95, (0.9, 0.8, 1.0), CONFUSION, ())
+    biased = BiasedQuality({"owl": 3.5, "fox": -1.25}, 50, quality)
+    result = evaluation_result(models=tuple(replace(each, with_class_bias=biased) for each in (teacher, student)))
+    out = printed(print_details, result)
+    assert ["Errors", "6", "6"] in rows(out)
+    assert ["with class bias", "3", "3"] in rows(out)
+    assert "Student: class bias owl +3.50, fox -1.25, fitted to 50 validation images" in out.splitlines()
+    assert "Accuracy by class, with class bias" in out
+    assert sum(row[1:] == ["100.00%", "100.00%"] for row in rows(out)) == 1
+
+
+def test_a_bias_that_was_given_was_fitted_to_nothing(printed: Printed) -> None:
+    biased = BiasedQuality({"owl": 3.5}, None, Quality(0.9, 3, 0.4, 0.1, None, (0.9, 0.8, 1.0), CONFUSION, ()))
+    out = printed(print_evaluation, evaluation_result(models=(evaluated_model(with_class_bias=biased),)))
+    assert "Teacher: class bias owl +3.50" in out.splitlines()

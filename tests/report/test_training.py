@@ -27,6 +27,8 @@ def test_a_run_shows_every_epoch(printed: Printed) -> None:
         ({"teachers": ("a", "b")}, "cpu (1 thread), seed 3, 2 teachers averaged"),
         ({"options": {"train_fraction": 0.05}}, "cpu (1 thread), seed 3, 5 % of the labels"),
         ({"options": {"train_fraction": 1.0}}, "cpu (1 thread), seed 3"),
+        ({"options": {"omit_class": ["3", "4"], "only_classes": []}}, "cpu (1 thread), seed 3, no image of 3, 4"),
+        ({"options": {"omit_class": [], "only_classes": ["7"]}}, "cpu (1 thread), seed 3, images of 7 alone"),
     ],
 )
 def test_a_run_is_told_from_others_of_the_same_title(printed: Printed, changes: dict[str, Any], caption: str) -> None:
