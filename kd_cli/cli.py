@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from kd_cli.commands.grid import ComparisonConfig
+from kd_cli.commands.reproduce_config import PAPERS, ReproduceConfig
 from kd_cli.commands.tune_config import TuneConfig
 from kd_cli.config import (
     CacheConfig,
@@ -222,6 +223,29 @@ def tune(
     if table.csv:
         write_csv(result, table.csv)
     plots.save(shown.plot, draw_tuning, result)
+    _end_with_failures(result.failed)
+
+
+@app.command()
+@with_options
+def reproduce(
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help=f"One of: {', '.join(PAPERS)}.")],
+    config: ReproduceConfig,
+    run: DeviceConfig,
+    shown: ReportConfig,
+) -> None:
+    """Measure a paper's results again.
+
+    Every number of the paper stands beside ours, beside the same student from labels, and with the commands behind it.
+    """
+    from kd_cli.commands.reproduce import reproduce
+    from kd_cli.report import plots
+    from kd_cli.report.reproduction import draw_reproduction, print_reproduction
+
+    _prepare_training(shown, LogConfig())
+    result = reproduce(paper, config, run)
+    _show(result, print_reproduction, shown.json)
+    plots.save(shown.plot, draw_reproduction, result)
     _end_with_failures(result.failed)
 
 

@@ -334,7 +334,7 @@ class TrainingConfig(Config):
             require_name("augmentation", name, AUGMENTATIONS)
 
 
-def _read_list(text: str) -> tuple[str, ...]:
+def read_list(text: str) -> tuple[str, ...]:
     """The parts of a text, separated by commas; equal ones count once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
@@ -350,10 +350,10 @@ class LabelConfig(Config):
         Transfer.labelled, "Images without a label: left out, or shown with the teacher's outputs."
     )
     omit_class: tuple[str, ...] = option(
-        (), "Show the student no image of these classes.", metavar="NAME,...", read=_read_list
+        (), "Show the student no image of these classes.", metavar="NAME,...", read=read_list
     )
     only_classes: tuple[str, ...] = option(
-        (), "Show the student images of these classes alone.", metavar="NAME,...", read=_read_list
+        (), "Show the student images of these classes alone.", metavar="NAME,...", read=read_list
     )
 
     def __post_init__(self) -> None:
@@ -457,7 +457,7 @@ class ClassBias:
 
 def _read_biases(text: str) -> tuple[ClassBias, ...]:
     biases = {}
-    for part in _read_list(text):
+    for part in read_list(text):
         name, _, number = part.rpartition("=")
         try:
             value = float(number)
@@ -485,7 +485,7 @@ class ClassBiasConfig(Config):
         (),
         "The same with one number for these classes, which leaves fewest errors on the validation images.",
         metavar="NAME,...",
-        read=_read_list,
+        read=read_list,
     )
 
     def __post_init__(self) -> None:

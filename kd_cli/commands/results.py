@@ -330,6 +330,64 @@ class TuningResult(Result):
 
 
 @dataclass(frozen=True)
+class Measured:
+    """How many test images each run gets wrong, with mean and standard deviation; the latter is None for a single run.
+
+    ``biases`` are those that were fitted for each run, by class.
+    """
+
+    runs: tuple[int, ...]
+    mean: float
+    std: float | None
+    biases: tuple[dict[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadingResult:
+    """A number of a paper beside ours, and beside the same student from labels.
+
+    ``paper`` is None where the paper gives no number, ``ours`` and ``from_labels`` where no run came to anything, the
+    latter also where there is nothing to compare with.
+    """
+
+    name: str
+    paper: int | None
+    temperature: float | None
+    ours: Measured | None
+    from_labels: Measured | None
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A result of a paper, measured again; ``commands`` repeat its first run.
+
+    ``holds`` is whether ``claim`` is true of the means; None where nothing is claimed, or a number is missing.
+    """
+
+    name: str
+    says: str
+    claim: str
+    holds: bool | None
+    readings: tuple[ReadingResult, ...]
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReproductionResult(Result):
+    """A paper's results, measured again. Numbers are errors on the test set."""
+
+    paper: str
+    reference: str
+    quick: bool
+    seeds: tuple[int, ...]
+    test_images: int
+    results_dir: str
+    runs: RunCount
+    rows: tuple[RowResult, ...]
+    failed: tuple[FailedRun, ...]
+
+
+@dataclass(frozen=True)
 class RankedClass:
     """A class with the probability that a network gives it."""
 

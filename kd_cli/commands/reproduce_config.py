@@ -1,0 +1,35 @@
+"""What ``kd reproduce`` is told. Free of torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd_cli.commands.grid import KeptRunsConfig
+from kd_cli.commands.hinton2015 import HINTON_2015
+from kd_cli.commands.recipes import Paper, Row
+from kd_cli.config import DATA_DIR, option, read_list, require_name
+
+PAPERS: dict[str, Paper] = {"hinton-2015": HINTON_2015}
+"""What ``kd reproduce`` takes."""
+
+
+@dataclass(frozen=True)
+class ReproduceConfig(KeptRunsConfig):
+    """How much of a paper is reproduced, and where the networks are kept."""
+
+    row: tuple[str, ...] = option((), "Only these results. Default: all.", metavar="NAME,...", read=read_list)
+    quick: bool = option(False, "Smaller networks, trained briefly: what the results are like, in minutes.")
+    seeds: int = option(3, "Runs of each network.", minimum=1, maximum=10_000)
+    data_dir: Path = DATA_DIR
+
+    def rows_of(self, name: str) -> tuple[Row, ...]:
+        """The rows of a paper that are asked for.
+
+        Raises:
+            ConfigError: there is no such paper, or no such row.
+        """
+        require_name("paper", name, PAPERS)
+        paper = PAPERS[name]
+        rows = {row.name: row for row in (paper.quick_rows if self.quick else paper.rows)}
+        for each in self.row:
+            require_name("row", each, rows)
+        return tuple(row for row in rows.values() if not self.row or row.name in self.row)
