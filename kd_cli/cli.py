@@ -231,7 +231,6 @@ def tune(
 def reproduce(
     paper: Annotated[str, typer.Argument(metavar="PAPER", help=f"One of: {', '.join(PAPERS)}.")],
     config: ReproduceConfig,
-    run: DeviceConfig,
     shown: ReportConfig,
 ) -> None:
     """Measure a paper's results again.
@@ -243,7 +242,7 @@ def reproduce(
     from kd_cli.report.reproduction import draw_reproduction, print_reproduction
 
     _prepare_training(shown, LogConfig())
-    result = reproduce(paper, config, run)
+    result = reproduce(paper, config)
     _show(result, print_reproduction, shown.json)
     plots.save(shown.plot, draw_reproduction, result)
     _end_with_failures(result.failed)

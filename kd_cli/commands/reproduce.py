@@ -22,7 +22,7 @@ from kd_cli.commands.results import (
     RowResult,
     RunCount,
 )
-from kd_cli.config import ClassBiasConfig, DataConfig, DeviceConfig, KdError, RunConfig
+from kd_cli.config import ClassBiasConfig, DataConfig, KdError, RunConfig
 from kd_cli.data import prepared
 from kd_cli.data.classes import find_class
 from kd_cli.evaluation.measures import Quality
@@ -37,7 +37,6 @@ Measure = Callable[[Path, ClassBiasConfig], tuple[Quality, dict[str, float]]]
 def reproduce(
     name: str,
     config: ReproduceConfig = ReproduceConfig(),
-    run: DeviceConfig = DeviceConfig(),
     make_executor: MakeExecutor = local_executor,
     dataset: str | None = None,
 ) -> ReproductionResult:
@@ -45,8 +44,7 @@ def reproduce(
 
     Args:
         name: of the paper, one of `PAPERS`.
-        config: which results, how often, and where the networks are kept.
-        run: where to compute.
+        config: which results, how often, where to compute, and where the networks are kept.
         make_executor: makes what trains several networks at a time.
         dataset: in place of the paper's.
 
@@ -56,8 +54,8 @@ def reproduce(
     """
     rows = config.rows_of(name)
     data = DataConfig(dataset or PAPERS[name].dataset, config.data_dir)
-    images = prepared.load(data, train=False).to(device.select(run.device))
-    where = RunConfig(device=run.device)
+    images = prepared.load(data, train=False).to(device.select(config.device))
+    where = RunConfig(device=config.device)
     seeds = tuple(range(config.seeds))
     folder = config.results_dir / images.info.name / name
     require_writable(folder / "probe")

@@ -6,7 +6,7 @@ from pathlib import Path
 from kd_cli.commands.grid import KeptRunsConfig
 from kd_cli.commands.hinton2015 import HINTON_2015
 from kd_cli.commands.recipes import Paper, Row
-from kd_cli.config import DATA_DIR, option, read_list, require_name
+from kd_cli.config import DATA_DIR, DeviceName, option, read_list, require_name
 
 PAPERS: dict[str, Paper] = {"hinton-2015": HINTON_2015}
 """What ``kd reproduce`` takes."""
@@ -20,6 +20,7 @@ class ReproduceConfig(KeptRunsConfig):
     quick: bool = option(False, "Smaller networks, trained briefly: what the results are like, in minutes.")
     seeds: int = option(3, "Runs of each network.", minimum=1, maximum=10_000)
     data_dir: Path = DATA_DIR
+    device: DeviceName = option(DeviceName.auto, "Where to compute.")
 
     def rows_of(self, name: str) -> tuple[Row, ...]:
         """The rows of a paper that are asked for.
