@@ -43,8 +43,8 @@ FULL = Scale(
     student="mlp-800-800",
     wide="mlp-300-300",
     narrow="mlp-30-30",
-    teacher_training=TrainingConfig(epochs=60, batch_size=250, lr=5e-4, augment=("shift",)),
-    training=TrainingConfig(epochs=40, batch_size=250),
+    teacher_training=TrainingConfig(epochs=60, batch_size=250, lr=5e-4, augment=("shift",), threads=1),
+    training=TrainingConfig(epochs=40, batch_size=250, threads=1),
     lrs=(2.5e-4, 1e-3),
 )
 
@@ -53,8 +53,8 @@ QUICK = Scale(
     student="mlp-200-200",
     wide="mlp-100-100",
     narrow="mlp-10-10",
-    teacher_training=TrainingConfig(epochs=8, batch_size=250, augment=("shift",)),
-    training=TrainingConfig(epochs=5, batch_size=250),
+    teacher_training=TrainingConfig(epochs=8, batch_size=250, augment=("shift",), threads=1),
+    training=TrainingConfig(epochs=5, batch_size=250, threads=1),
     lrs=(),
 )
 

@@ -19,7 +19,8 @@ class Recipe:
     Attributes:
         name: what its files are called.
         architecture: of the network.
-        training: how it is trained. With several ``lrs``, its own learning rate is not used.
+        training: how it is trained, with one thread where runs are to go on side by side. With ``lrs``, its own
+            learning rate is not used.
         method: how it is distilled.
         labels: which images it sees.
         teacher: who teaches it. All its runs learn from the teacher's first one.

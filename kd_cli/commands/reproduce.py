@@ -38,7 +38,6 @@ def reproduce(
     name: str,
     config: ReproduceConfig = ReproduceConfig(),
     make_executor: MakeExecutor = local_executor,
-    dataset: str | None = None,
 ) -> ReproductionResult:
     """Train the networks behind a paper's results, but for those that are kept, and count their errors.
 
@@ -46,14 +45,13 @@ def reproduce(
         name: of the paper, one of `PAPERS`.
         config: which results, how often, where to compute, and where the networks are kept.
         make_executor: makes what trains several networks at a time.
-        dataset: in place of the paper's.
 
     Raises:
         RunStoppedError: the user stopped it; says what is kept.
         KdError: the data set is not there, something cannot be written, or no network came to anything.
     """
     rows = config.rows_of(name)
-    data = DataConfig(dataset or PAPERS[name].dataset, config.data_dir)
+    data = DataConfig(PAPERS[name].dataset, config.data_dir)
     images = prepared.load(data, train=False).to(device.select(config.device))
     where = RunConfig(device=config.device)
     seeds = tuple(range(config.seeds))

@@ -51,7 +51,8 @@ def train_network(task: NetworkTask) -> str | None:
     """Train and save a network, from where an earlier command was stopped; what went wrong, if anything did."""
     interrupted = task.path.with_name(task.path.name + SUFFIX).exists()
     try:
-        distill(task.config, OutputConfig(task.path, resume=interrupted), callbacks=[Callback()])
+        # A network that learnt nothing counts, too: else it would be trained again by every command.
+        distill(task.config, OutputConfig(task.path, resume=interrupted), force=True, callbacks=[Callback()])
     except RunStoppedError as error:
         raise KeyboardInterrupt from error  # it is the whole command that was stopped
     except Exception as error:  # one broken run must not take the others down
@@ -163,7 +164,7 @@ class NetworkRuns:
             TeacherConfig(self._teacher_of(recipe)),
             recipe.labels,
             replace(self.data, validation_fraction=fraction),
-            replace(recipe.training, seed=run.seed, lr=run.lr, threads=1),
+            replace(recipe.training, seed=run.seed, lr=run.lr),
             self.run,
             role=recipe.role,
         )
