@@ -30,7 +30,10 @@ from tests.conftest import ROOT, CommandLine, hear_interrupts, make_dataset, rea
 from tests.sources import register
 
 DIGITS = ("--dataset", "digits", "--epochs", "1", "--device", "cpu")
-COMMANDS = ("train-teacher", "distill", "compare", "tune", "evaluate", "benchmark", "export", "predict", "app")
+COMMANDS = (
+    *("train-teacher", "distill", "compare", "tune", "reproduce"),
+    *("evaluate", "benchmark", "export", "predict", "app"),
+)
 
 
 def run_program(program: str, folder: Path) -> int:
@@ -304,6 +307,14 @@ class TestUsageErrors:
             ["tune", "--methods", "labels"],
             ["tune", "--methods", "at"],
             ["tune", "--trials", "0"],
+            ["reproduce"],
+            ["reproduce", "hinton-2014"],
+            ["reproduce", "hinton-2015", "--row", "nonsense"],
+            ["reproduce", "hinton-2015", "--seeds", "0"],
+            ["distill", "--omit-class", "3", "--only-classes", "7"],
+            ["distill", "--dataset", "digits", "--omit-class", "ten"],
+            ["evaluate", "--class-bias", "3"],
+            ["evaluate", "--dataset", "digits", "--fit-class-bias", "3"],
             ["tune", "--patience", "2"],
             ["tune", "--validation-fraction", "0"],
             ["tune", "--dataset", "digits", "--seed", "4294967295"],
