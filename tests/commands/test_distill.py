@@ -202,11 +202,11 @@ class TestFewerClasses:
         assert load_checkpoint(Path(result.checkpoint), CPU).metadata.options["omit_class"] == ["3"]
 
     @pytest.mark.parametrize("labels", [LabelConfig(omit_class=("ten",)), LabelConfig(only_classes=("10",))])
-    def test_an_unknown_class_is_refused_before_any_training(self, student: StudentConfig, labels: LabelConfig) -> None:
-        watch = Watch()
+    def test_an_unknown_class_is_refused_before_anything_slow(
+        self, student: StudentConfig, labels: LabelConfig
+    ) -> None:
         with pytest.raises(ConfigError, match="unknown class"):
-            distill(replace(student, labels=labels), callbacks=[watch])
-        assert watch.steps == 0
+            resolve_student(replace(student, labels=labels))
 
 
 class TestStopping:

@@ -35,10 +35,21 @@ def test_several_classes_have_one_bias() -> None:
     assert count_errors(add_biases(lowered, {1: bias, 3: bias}), labels) == 0
 
 
-def test_it_lies_in_the_middle_of_the_widest_range_with_as_few_errors() -> None:
-    """The first image wants more than 2, the second less than 6."""
-    logits = torch.tensor([[2.0, 0.0], [6.0, 0.0]])
-    assert fit_bias(logits, torch.tensor([1, 0]), [1]) == 4.0
+@pytest.mark.parametrize(
+    ("thresholds", "labels", "bias"),
+    [
+        ([2.0, 6.0], [1, 0], 4.0),
+        ([2.0, 3.0, 10.0], [1, 0, 1], 11.0),  # also from 2 to 3, which is narrower
+        ([2.0, 2.0, 2.0, 5.0], [1, 0, 1, 0], 3.5),
+        ([2.0, 2.0], [1, 0], 1.0),  # between the two there is no bias
+    ],
+)
+def test_it_lies_in_the_middle_of_the_widest_range_with_fewest_errors(
+    thresholds: list[float], labels: list[int], bias: float
+) -> None:
+    """Images are predicted as 1 with a bias above their thresholds."""
+    logits = torch.tensor([[threshold, 0.0] for threshold in thresholds])
+    assert fit_bias(logits, torch.tensor(labels), [1]) == bias
 
 
 @pytest.mark.parametrize(("label", "beyond"), [(0, -1), (1, 1)])
@@ -46,9 +57,3 @@ def test_it_is_finite_where_the_class_is_never_or_always_correct(label: int, bey
     logits = torch.tensor([[2.0, 0.0], [6.0, 0.0]])
     expected = {0: 2.0, 1: 6.0}[label] + beyond
     assert fit_bias(logits, torch.full((2,), label), [1]) == expected
-
-
-def test_equal_thresholds_are_passed_together() -> None:
-    logits = torch.tensor([[2.0, 0.0]] * 3 + [[5.0, 0.0]])
-    bias = fit_bias(logits, torch.tensor([1, 0, 1, 0]), [1])
-    assert bias == 3.5
