@@ -145,7 +145,10 @@ def _draw_sweeps(axes: "Axes", sweeps: list[RowResult]) -> None:
             axes.axhline(labels.mean, color=colour, linestyle=":", label=f"{row.name}, from labels")
     axes.set(xscale="log", yscale="log", xlabel="Temperature, logarithmic")
     axes.set_ylabel("Errors on the test set (images), logarithmic")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:,g}")
+    temperatures = sorted({each.temperature for row in sweeps for each in row.readings if each.temperature})
+    axes.set_xticks(temperatures, [f"{each:g}" for each in temperatures])
+    axes.xaxis.set_minor_formatter("")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter("{x:,g}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
