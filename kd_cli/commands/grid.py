@@ -73,6 +73,10 @@ _read_students = _list_of(parse_spec)
 _read_numbers = _list_of(_read_number)
 
 
+FRESH = option(False, "Carry out everything anew, also what is kept.")
+RESULTS_DIR = option(Path("runs/results"), "Where finished runs are kept: none is done twice.", env="KD_RESULTS_DIR")
+
+
 @dataclass(frozen=True, kw_only=True)
 class KeptRunsConfig(Config):
     """How many runs are carried out; ``seeds`` counts those of each row, from the training's seed upwards."""
@@ -90,10 +94,8 @@ class KeptRunsConfig(Config):
         read=_read_address,
         metavar="ADDRESS",
     )
-    fresh: bool = option(False, "Carry out everything anew, also what is kept.")
-    results_dir: Path = option(
-        Path("runs/results"), "Where finished runs are kept: none is done twice.", env="KD_RESULTS_DIR"
-    )
+    fresh: bool = FRESH
+    results_dir: Path = RESULTS_DIR
 
 
 @dataclass(frozen=True)

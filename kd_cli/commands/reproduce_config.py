@@ -3,22 +3,27 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd_cli.commands.grid import KeptRunsConfig
+from kd_cli.commands.grid import FRESH, RESULTS_DIR
 from kd_cli.commands.hinton2015 import HINTON_2015
 from kd_cli.commands.recipes import Paper, Row
-from kd_cli.config import DATA_DIR, DeviceName, option, read_list, require_name
+from kd_cli.config import DATA_DIR, Config, DeviceName, option, read_list, require_name
 
 PAPERS: dict[str, Paper] = {"hinton-2015": HINTON_2015}
 """What ``kd reproduce`` takes."""
 
 
 @dataclass(frozen=True)
-class ReproduceConfig(KeptRunsConfig):
+class ReproduceConfig(Config):
     """How much of a paper is reproduced, and where the networks are kept."""
 
     row: tuple[str, ...] = option((), "Only these results. Default: all.", metavar="NAME,...", read=read_list)
     quick: bool = option(False, "Smaller networks, trained briefly: what the results are like, in minutes.")
     seeds: int = option(3, "Runs of each network.", minimum=1, maximum=10_000)
+    jobs: int | None = option(
+        None, "Networks to train at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
+    )
+    fresh: bool = FRESH
+    results_dir: Path = RESULTS_DIR
     data_dir: Path = DATA_DIR
     device: DeviceName = option(DeviceName.auto, "Where to compute.")
 
