@@ -13,13 +13,13 @@ from kd_cli.commands.distill import distill
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.recipes import VALIDATION_FRACTION, Recipe
 from kd_cli.commands.resolve import resolve_student
-from kd_cli.commands.run_store import source_digest
 from kd_cli.commands.runs import describe_failure
 from kd_cli.config import DataConfig, OutputConfig, RunConfig, RunStoppedError, TeacherConfig
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.checkpoint import is_checkpoint
 from kd_cli.training.loop import Callback
 from kd_cli.training.resume import SUFFIX
+from kd_cli.version import source_digest
 
 
 @dataclass(frozen=True)
