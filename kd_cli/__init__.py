@@ -14,10 +14,22 @@ if TYPE_CHECKING:
     from kd_cli.api import evaluate as evaluate
     from kd_cli.api import export as export
     from kd_cli.api import predict as predict
+    from kd_cli.api import reproduce as reproduce
     from kd_cli.api import train_teacher as train_teacher
     from kd_cli.api import tune as tune
 
-__all__ = ["__version__", "benchmark", "compare", "distill", "evaluate", "export", "predict", "train_teacher", "tune"]
+__all__ = [
+    "__version__",
+    "benchmark",
+    "compare",
+    "distill",
+    "evaluate",
+    "export",
+    "predict",
+    "reproduce",
+    "train_teacher",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

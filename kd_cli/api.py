@@ -19,9 +19,11 @@ from kd_cli.commands import compare as compare_command
 from kd_cli.commands import evaluate as evaluate_command
 from kd_cli.commands import export as export_command
 from kd_cli.commands import predict as predict_command
+from kd_cli.commands import reproduce as reproduce_command
 from kd_cli.commands.checkpoints import open_dataset
 from kd_cli.commands.grid import ComparisonConfig
 from kd_cli.commands.job import Job, StudentConfig
+from kd_cli.commands.reproduce_config import ReproduceConfig
 from kd_cli.commands.resolve import resolve_student, resolve_teacher
 from kd_cli.commands.results import (
     BenchmarkResult,
@@ -29,6 +31,7 @@ from kd_cli.commands.results import (
     EvaluationResult,
     ExportResult,
     PredictionResult,
+    ReproductionResult,
     TrainingResult,
     TuningResult,
 )
@@ -180,6 +183,15 @@ def tune(
         tuning, *shared = _configure(options, TuneConfig, TeacherConfig, *SHARED)
         result = tune(tuning, *shared)
     return result if kept else replace(result, settings="")
+
+
+def reproduce(paper: str = "hinton-2015", **options: Any) -> ReproductionResult:
+    """Measure a paper's results again; ``options`` are those of ``kd reproduce``, which keeps its networks.
+
+    Raises:
+        KdError: there is no such paper, its data set is not there, or no network came to anything.
+    """
+    return reproduce_command.reproduce(paper, *_configure(options, ReproduceConfig))
 
 
 def evaluate(

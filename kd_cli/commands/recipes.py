@@ -4,12 +4,31 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from kd_cli.config import ClassBiasConfig, DataConfig, LabelConfig, Role, TrainingConfig, as_arguments
+from kd_cli.config import (
+    ClassBiasConfig,
+    DataConfig,
+    LabelConfig,
+    Role,
+    TrainingConfig,
+    TrainingPrecision,
+    as_arguments,
+)
 from kd_cli.distillation.methods import FROM_LABELS, MethodConfig
 from kd_cli.networks.spec import Spec
 
 VALIDATION_FRACTION = 0.1
-"""Of the training images: set aside where a learning rate is chosen, or a bias fitted."""
+"""Of the training images: set aside where a setting is chosen, or a bias fitted."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A choice that validation images make: the learning rate, and the teacher's share of the loss."""
+
+    lr: float
+    alpha: float | None = None
+
+    def __str__(self) -> str:
+        return f"lr {self.lr:g}" + ("" if self.alpha is None else f", alpha {self.alpha:g}")
 
 
 @dataclass(frozen=True)
@@ -19,13 +38,12 @@ class Recipe:
     Attributes:
         name: what its files are called.
         architecture: of the network.
-        training: how it is trained, with one thread where runs are to go on side by side. With ``lrs``, its own
-            learning rate is not used.
+        training: how it is trained, with one thread where runs are to go on side by side.
         method: how it is distilled.
         labels: which images it sees.
         teacher: who teaches it. All its runs learn from the teacher's first one.
         role: what it is saved as.
-        lrs: learning rates to choose from by the accuracy on validation images; none: that of ``training``.
+        settings: what to choose from by the accuracy on validation images; none: that of ``training`` and ``method``.
         sets_aside: whether it is trained without the validation images, as a bias is to be fitted to them.
     """
 
@@ -36,18 +54,36 @@ class Recipe:
     labels: LabelConfig = LabelConfig()
     teacher: "Recipe | None" = None
     role: Role = Role.student
-    lrs: tuple[float, ...] = ()
+    settings: tuple[Setting, ...] = ()
     sets_aside: bool = False
+
+    @property
+    def setting(self) -> Setting:
+        """Its learning rate, and the teacher's share of the loss where it has one."""
+        return Setting(self.training.lr, None if self.method.is_baseline else self.method.alpha)
+
+    @property
+    def candidates(self) -> tuple["Recipe", ...]:
+        """The same network with each of the settings."""
+        return tuple(
+            replace(
+                self,
+                training=replace(self.training, lr=each.lr),
+                method=self.method if each.alpha is None else replace(self.method, alpha=each.alpha),
+                settings=(),
+            )
+            for each in self.settings
+        )
 
     @property
     def validation_fraction(self) -> float | None:
         """What the final runs set aside."""
         return VALIDATION_FRACTION if self.sets_aside else None
 
-    def command(self, data: DataConfig, lr: float) -> str:
-        """The command that trains the first run with a learning rate."""
+    def command(self, data: DataConfig, precision: TrainingPrecision) -> str:
+        """The command that trains the first run."""
         data = replace(data, validation_fraction=self.validation_fraction)
-        training = replace(self.training, lr=lr)
+        training = replace(self.training, precision=precision)
         output = ["--output", self.file]
         if self.role is Role.teacher:
             arguments = as_arguments(data, training)

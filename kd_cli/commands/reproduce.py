@@ -58,7 +58,7 @@ def reproduce(
     folder = config.results_dir / images.info.name / name
     require_writable(folder / "probe")
     recipes = (recipe for row in rows for recipe in row.recipes())
-    runs = NetworkRuns(recipes, seeds, folder, data, where, config.fresh)
+    runs = NetworkRuns(recipes, seeds, folder, data, where, config.fresh, config.precision)
     failed, count = _train(runs, config, make_executor)
     measure = cache(lambda path, bias: _measure(path, bias, data, where))
     return ReproductionResult(
@@ -163,7 +163,7 @@ def _errors_of(quality: Quality, name: str | None, classes: Sequence[str]) -> in
 
 
 def _list_commands(row: Row, runs: NetworkRuns) -> Iterator[str]:
-    """The commands that train the first run of each network, with the learning rate that was chosen, and test it."""
+    """The commands that train the first run of each network, with the setting that was chosen, and test it."""
     for recipe in dict.fromkeys(row.recipes()):
-        yield recipe.command(runs.data, runs.lr_of(recipe))
+        yield runs.command_of(recipe)
     yield from dict.fromkeys(reading.command(runs.data) for reading in row.readings)

@@ -6,7 +6,7 @@ from pathlib import Path
 from kd_cli.commands.grid import FRESH, RESULTS_DIR
 from kd_cli.commands.hinton2015 import HINTON_2015
 from kd_cli.commands.recipes import Paper, Row
-from kd_cli.config import DATA_DIR, Config, DeviceName, option, read_list, require_name
+from kd_cli.config import DATA_DIR, Config, DeviceName, TrainingPrecision, option, read_list, require_name
 
 PAPERS: dict[str, Paper] = {"hinton-2015": HINTON_2015}
 """What ``kd reproduce`` takes."""
@@ -21,6 +21,9 @@ class ReproduceConfig(Config):
     seeds: int = option(3, "Runs of each network.", minimum=1, maximum=10_000)
     jobs: int | None = option(
         None, "Networks to train at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000
+    )
+    precision: TrainingPrecision = option(
+        TrainingPrecision.fp32, "bf16: train in half the time or less, on a CPU or GPU that has it."
     )
     fresh: bool = FRESH
     results_dir: Path = RESULTS_DIR

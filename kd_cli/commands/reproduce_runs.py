@@ -14,7 +14,14 @@ from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.recipes import VALIDATION_FRACTION, Recipe
 from kd_cli.commands.resolve import resolve_student
 from kd_cli.commands.runs import describe_failure
-from kd_cli.config import DataConfig, OutputConfig, RunConfig, RunStoppedError, TeacherConfig
+from kd_cli.config import (
+    DataConfig,
+    OutputConfig,
+    RunConfig,
+    RunStoppedError,
+    TeacherConfig,
+    TrainingPrecision,
+)
 from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.checkpoint import is_checkpoint
 from kd_cli.training.loop import Callback
@@ -24,15 +31,14 @@ from kd_cli.version import source_digest
 
 @dataclass(frozen=True)
 class NetworkRun:
-    """A training run of a recipe; ``trial`` if it only helps to choose the learning rate."""
+    """A training run of a recipe whose setting is chosen; ``trial`` if it only helps to choose it."""
 
     recipe: Recipe
     seed: int
-    lr: float
     trial: bool = False
 
     def __str__(self) -> str:
-        return f"{self.recipe.name}, seed {self.seed}" + (f", trial of lr {self.lr:g}" if self.trial else "")
+        return f"{self.recipe.name}, seed {self.seed}" + (f", trial of {self.recipe.setting}" if self.trial else "")
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def train_network(task: NetworkTask) -> str | None:
 
 
 class NetworkRuns:
-    """All runs of a reproduction, each after those that it needs: its teacher's, and the trials of its learning rate.
+    """All runs of a reproduction, each after those that it needs: its teacher's, and the trials of its settings.
 
     Args:
         recipes: the networks, each after its teacher.
@@ -70,6 +76,7 @@ class NetworkRuns:
         data: the data set.
         run: where to compute.
         fresh: train also what is kept.
+        precision: that of all runs.
     """
 
     def __init__(
@@ -80,13 +87,14 @@ class NetworkRuns:
         data: DataConfig,
         run: RunConfig,
         fresh: bool = False,
+        precision: TrainingPrecision = TrainingPrecision.fp32,
     ) -> None:
         self.recipes, self.seeds = list(dict.fromkeys(recipes)), seeds
-        self.folder, self.data, self.run, self.fresh = folder, data, run, fresh
+        self.folder, self.data, self.run, self.fresh, self.precision = folder, data, run, fresh, precision
         self.files: dict[NetworkRun, Path | None] = {}
         """The checkpoint of each run that is done; None if it came to nothing."""
         self._known: set[NetworkRun] = set()
-        self._lrs: dict[Recipe, float] = {}
+        self._chosen: dict[Recipe, Recipe] = {}
 
     @property
     def total(self) -> int:
@@ -108,44 +116,41 @@ class NetworkRuns:
 
     def files_of(self, recipe: Recipe) -> list[Path]:
         """The checkpoints of a recipe, one for each seed whose run came to something."""
-        lr = self._lrs.get(recipe)
-        found = [] if lr is None else [self.files.get(each) for each in self._final(recipe, lr)]
+        found = [self.files.get(run) for run in self._final(recipe)]
         return [path for path in found if path is not None]
 
-    def lr_of(self, recipe: Recipe) -> float:
-        """The learning rate that was chosen; while none is, the recipe's own."""
-        return self._lrs.get(recipe, recipe.training.lr)
+    def command_of(self, recipe: Recipe) -> str:
+        """The command that trains the first run, with the setting that was chosen if one was."""
+        return self._chosen.get(recipe, recipe).command(self.data, self.precision)
 
     def _ready(self) -> Iterator[NetworkRun]:
         for recipe in self.recipes:
             if recipe.teacher is not None and not self._teacher_of(recipe):
                 continue
-            self._choose_lr(recipe)
-            if recipe in self._lrs:
-                yield from self._final(recipe, self._lrs[recipe])
-            else:
-                yield from _trials(recipe)
+            self._choose(recipe)
+            yield from self._final(recipe) if recipe in self._chosen else _trials(recipe)
 
-    def _final(self, recipe: Recipe, lr: float) -> list[NetworkRun]:
-        return [NetworkRun(recipe, seed, lr) for seed in self.seeds]
+    def _final(self, recipe: Recipe) -> list[NetworkRun]:
+        """The runs that count, once their setting is chosen."""
+        chosen = self._chosen.get(recipe)
+        return [NetworkRun(chosen, seed) for seed in self.seeds] if chosen else []
 
     def _teacher_of(self, recipe: Recipe) -> tuple[Path, ...]:
         """The first run of the teacher, as soon as it is trained."""
-        teacher = recipe.teacher
-        if teacher is None or teacher not in self._lrs:
+        if recipe.teacher is None or not (runs := self._final(recipe.teacher)):
             return ()
-        path = self.files.get(self._final(teacher, self._lrs[teacher])[0])
+        path = self.files.get(runs[0])
         return (path,) if path else ()
 
-    def _choose_lr(self, recipe: Recipe) -> None:
-        """Take the only learning rate, or the best one once all trials are done."""
+    def _choose(self, recipe: Recipe) -> None:
+        """Take the only setting, or the best one once all trials are done."""
         trials = _trials(recipe)
         if not trials:
-            self._lrs[recipe] = recipe.training.lr
-        elif recipe not in self._lrs and all(run in self.files for run in trials):
-            found = {run.lr: path for run in trials if (path := self.files[run])}
+            self._chosen[recipe] = recipe
+        elif recipe not in self._chosen and all(run in self.files for run in trials):
+            found = {run.recipe: path for run in trials if (path := self.files[run])}
             if found:
-                self._lrs[recipe] = max(found, key=lambda lr: self._validate(found[lr]))
+                self._chosen[recipe] = max(found, key=lambda candidate: self._validate(found[candidate]))
 
     def _validate(self, path: Path) -> float:
         """The accuracy on the validation images."""
@@ -164,18 +169,17 @@ class NetworkRuns:
             TeacherConfig(self._teacher_of(recipe)),
             recipe.labels,
             replace(self.data, validation_fraction=fraction),
-            replace(recipe.training, seed=run.seed, lr=run.lr),
+            replace(recipe.training, seed=run.seed, precision=self.precision),
             self.run,
             role=recipe.role,
         )
         identity = resolve_student(config, needs_teacher=False).identity() | {"source": source_digest()}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
-        name = f"{recipe.name}-lr{run.lr:g}-seed{run.seed}-{digest}.safetensors"
+        setting = str(recipe.setting).replace(", ", "-").replace(" ", "")
+        name = f"{recipe.name}-{setting}-seed{run.seed}-{digest}.safetensors"
         return NetworkTask(run, config, self.folder / name)
 
 
 def _trials(recipe: Recipe) -> list[NetworkRun]:
-    """The runs that choose the learning rate, all with the recipe's own seed."""
-    if len(recipe.lrs) < 2:
-        return []
-    return [NetworkRun(recipe, recipe.training.seed, lr, trial=True) for lr in recipe.lrs]
+    """The runs that choose the setting, all with the recipe's own seed."""
+    return [NetworkRun(candidate, recipe.training.seed, trial=True) for candidate in recipe.candidates]

@@ -4,7 +4,7 @@ import pytest
 
 from kd_cli.commands.hinton2015 import HINTON_2015
 from kd_cli.commands.recipes import Row
-from kd_cli.config import DataConfig, Role
+from kd_cli.config import DataConfig, Role, TrainingPrecision
 
 ROWS = {row.name: row for row in HINTON_2015.rows}
 
@@ -32,6 +32,11 @@ def test_the_papers_numbers_are_those_of_section_3() -> None:
             "wide",
             {"T 2.5": 99, "T 8": 80, "T 14": 79, "T 20": 82, "T 8 from labels": 160},
             {"T 2.5": 99, "T 8": 80, "T 14": 150, "T 20": 160, "T 8 from labels": 165},
+        ),
+        (
+            "wide",
+            {"T 2.5": 99, "T 8": 80, "T 14": 79, "T 20": 82, "T 8 from labels": 160},
+            {"T 2.5": 99, "T 8": 180, "T 14": 179, "T 20": 182, "T 8 from labels": 160},
         ),
         (
             "narrow",
@@ -77,10 +82,10 @@ class TestEveryScale:
         assert len(readings) == 3
         assert all(reading.recipe.sets_aside for reading in readings)
 
-    def test_students_see_no_jitter_and_the_same_choice_of_learning_rates(self, rows: tuple[Row, ...]) -> None:
+    def test_students_see_no_jitter_and_choose_among_equally_many_settings(self, rows: tuple[Row, ...]) -> None:
         students = [each for row in rows for each in row.recipes() if each.role is Role.student]
         assert {each.training for each in students} == {students[0].training}
-        assert {each.lrs for each in students} == {students[0].lrs}
+        assert len({len(each.settings) for each in students}) == 1
         assert students[0].training.augment == ()
 
 
@@ -88,12 +93,13 @@ def test_commands_name_the_data_the_network_and_its_teacher() -> None:
     (reading,) = ROWS["soft"].readings
     assert reading.recipe.teacher is not None
     data = DataConfig("mnist")
-    assert reading.recipe.teacher.command(data, 5e-4) == (
-        "kd train-teacher --arch mlp-1200-1200:dropout=0.5:input-dropout=0.2:max-norm=3.87 --dataset mnist --epochs 60 "
-        "--batch-size 250 --lr 0.0005 --augment shift --threads 1 --output teacher.safetensors"
+    assert reading.recipe.teacher.command(data, TrainingPrecision.bf16) == (
+        "kd train-teacher --arch mlp-1200-1200:dropout=0.5:input-dropout=0.2:max-norm=3.87 --dataset mnist "
+        "--epochs 100 --batch-size 250 --lr 0.0005 --augment shift --precision bf16 --threads 1 --output teacher.safetensors"
     )
-    assert reading.recipe.command(data, 2.5e-4) == (
-        "kd distill --student mlp-800-800 --teacher teacher.safetensors --temperature 20.0 --alpha 0.9 "
-        "--dataset mnist --epochs 40 --batch-size 250 --lr 0.00025 --threads 1 --output student-soft.safetensors"
+    assert reading.recipe.candidates[0].command(data, TrainingPrecision.fp32) == (
+        "kd distill --student mlp-800-800 --teacher teacher.safetensors --temperature 20.0 --alpha 0.5 "
+        "--dataset mnist --epochs 60 --batch-size 250 --lr 0.01 --optimiser sgd --threads 1 "
+        "--output student-soft.safetensors"
     )
     assert reading.command(data) == "kd evaluate student-soft.safetensors --confusion --dataset mnist"

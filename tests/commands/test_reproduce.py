@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import kd_cli
 from kd_cli.commands import reproduce_config, reproduce_runs
 from kd_cli.commands.distill import distill
 from kd_cli.commands.evaluate import evaluate
 from kd_cli.commands.job import StudentConfig
-from kd_cli.commands.recipes import Paper, Reading, Recipe, Row
+from kd_cli.commands.recipes import Paper, Reading, Recipe, Row, Setting
 from kd_cli.commands.reproduce import reproduce
 from kd_cli.commands.reproduce_config import ReproduceConfig
 from kd_cli.commands.reproduce_runs import NetworkTask, train_network
@@ -29,6 +30,7 @@ from kd_cli.config import (
     RunConfig,
     RunStoppedError,
     TrainingConfig,
+    TrainingPrecision,
 )
 from kd_cli.distillation.methods import MethodConfig
 from kd_cli.networks.checkpoint import load_checkpoint
@@ -40,8 +42,15 @@ CPU = torch.device("cpu")
 
 SHORT = TrainingConfig(epochs=2, threads=1)
 TEACHER = Recipe("teacher", parse_spec("mlp-16:dropout=0.1"), replace(SHORT, lr=0.01), role=Role.teacher)
-PLAIN = Recipe("plain", parse_spec("mlp-16"), SHORT, lrs=(1e-5, 0.005))
-SOFT = Recipe("soft", parse_spec("mlp-16"), SHORT, MethodConfig("kd", 20), teacher=TEACHER, lrs=(1e-5, 0.005))
+PLAIN = Recipe("plain", parse_spec("mlp-16"), SHORT, settings=(Setting(1e-5), Setting(0.005)))
+SOFT = Recipe(
+    "soft",
+    parse_spec("mlp-16"),
+    SHORT,
+    MethodConfig("kd", 20),
+    teacher=TEACHER,
+    settings=(Setting(1e-5, 0.5), Setting(0.005, 0.5)),
+)
 ONLY_FOUR = Recipe(
     *(
         "only",
@@ -51,7 +60,7 @@ ONLY_FOUR = Recipe(
         LabelConfig(only_classes=("5", "6", "7", "8")),
         TEACHER,
     ),
-    lrs=(1e-5, 0.005),
+    settings=(Setting(1e-5), Setting(0.005)),
     sets_aside=True,
 )
 
@@ -123,6 +132,7 @@ def test_the_learning_rate_is_chosen_by_validation_images(result: ReproductionRe
     train = [command for command in result.rows[1].commands if command.startswith("kd distill")]
     assert len(train) == 2
     assert all("--lr 0.005" in command for command in train)
+    assert ["--alpha 0.5" in command for command in train] == [True, False]
 
 
 def test_students_learn_from_the_first_teacher(result: ReproductionResult, config: ReproduceConfig) -> None:
@@ -220,8 +230,8 @@ def test_what_fails_is_named_and_takes_down_only_what_needs_it(
     monkeypatch.setattr("kd_cli.commands.reproduce.train_network", fail)
     result = reproduce("tiny", config)
     assert [(each.run, each.error) for each in result.failed] == [
-        ("soft, seed 0, trial of lr 1e-05", "too hard"),
-        ("soft, seed 0, trial of lr 0.005", "too hard"),
+        ("soft, seed 0, trial of lr 1e-05, alpha 0.5", "too hard"),
+        ("soft, seed 0, trial of lr 0.005, alpha 0.5", "too hard"),
     ]
     soft = result.rows[1]
     assert (soft.readings[0].ours, soft.holds) == (None, None)
@@ -245,6 +255,18 @@ def test_the_commands_repeat_the_first_run(
     plain, biased = answers[-2]["models"][0], answers[-1]["models"][0]
     assert sum(plain["confusion"][7]) - plain["confusion"][7][7] == row.readings[0].ours.runs[0]
     assert biased["with_class_bias"]["quality"]["error_count"] == row.readings[1].ours.runs[0]
+
+
+def test_all_networks_have_the_precision_that_is_asked_for(config: ReproduceConfig) -> None:
+    (row,) = reproduce("tiny", replace(config, row=("teacher",), precision=TrainingPrecision.bf16)).rows
+    assert "--precision bf16" in row.commands[0]
+    for path in networks(config, "teacher"):
+        assert load_checkpoint(path, CPU).metadata.options["precision"] == "bf16"
+
+
+def test_the_api_takes_the_same_options(result: ReproductionResult, config: ReproduceConfig) -> None:
+    again = kd_cli.reproduce("tiny", **vars(config))
+    assert (again.runs.carried_out, again.rows) == (0, result.rows)
 
 
 @pytest.mark.slow
