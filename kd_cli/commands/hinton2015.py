@@ -28,7 +28,11 @@ NARROW_TEMPERATURES = (1.0, 2.5, 4.0, 8.0, 20.0)
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the networks are, and how long they are trained."""
+    """How large the networks are, how they are trained, and on what share of the images the students are.
+
+    ``settings`` are what validation images choose from for students from labels, ``soft_settings`` for those of the
+    teacher; without any, all have the learning rate of ``training``.
+    """
 
     teacher: str
     student: str
@@ -36,8 +40,9 @@ class Scale:
     narrow: str
     teacher_training: TrainingConfig
     training: TrainingConfig
-    settings: tuple[Setting, ...]
-    soft_settings: tuple[Setting, ...]
+    settings: tuple[Setting, ...] = ()
+    soft_settings: tuple[Setting, ...] = ()
+    train_fraction: float = 1.0
 
 
 FULL = Scale(
@@ -56,23 +61,23 @@ QUICK = Scale(
     student="mlp-200-200",
     wide="mlp-100-100",
     narrow="mlp-10-10",
-    teacher_training=TrainingConfig(epochs=8, batch_size=250, augment=("shift",), threads=1),
-    training=TrainingConfig(epochs=5, batch_size=250, threads=1),
-    settings=(),
-    soft_settings=(),
+    teacher_training=TrainingConfig(epochs=12, batch_size=250, augment=("shift",), threads=1),
+    training=TrainingConfig(epochs=30, batch_size=100, lr=0.01, optimiser=OptimiserName.sgd, threads=1),
+    train_fraction=0.2,
 )
 
 
 def make_rows(scale: Scale) -> tuple[Row, ...]:
     """The results of section 3, with networks of a scale."""
     teacher = Recipe("teacher", parse_spec(scale.teacher), scale.teacher_training, role=Role.teacher)
-    plain = Recipe("student-labels", parse_spec(scale.student), scale.training, settings=scale.settings)
+    labels = LabelConfig(train_fraction=scale.train_fraction)
+    plain = Recipe("student-labels", parse_spec(scale.student), scale.training, labels=labels, settings=scale.settings)
     teaching = replace(plain, teacher=teacher, settings=scale.soft_settings)
     soft = _at_temperature(teaching, 20, "student-soft")
-    no_threes = LabelConfig(omit_class=("3",))
+    no_threes = replace(labels, omit_class=("3",))
     without_3 = replace(soft, name="student-no-3", labels=no_threes, sets_aside=True)
     without_3_labels = replace(plain, name="student-no-3-labels", labels=no_threes, sets_aside=True)
-    two_classes = LabelConfig(only_classes=("7", "8"))
+    two_classes = replace(labels, only_classes=("7", "8"))
     only_7_8 = replace(soft, name="student-7-8", labels=two_classes, sets_aside=True)
     only_7_8_labels = replace(plain, name="student-7-8-labels", labels=two_classes, sets_aside=True)
     return (

@@ -73,7 +73,10 @@ def _notes(result: ReproductionResult) -> list[str]:
                 fitted = "; ".join(_describe_biases(biases) for biases in reading.ours.biases)
                 notes.append(f"{row.name}, {reading.name}: biases fitted to validation images: {fitted}")
     if result.quick:
-        notes.append("--quick: the networks are smaller than the paper's, so that only the directions can be compared.")
+        notes.append(
+            "--quick: the networks are smaller, and students see a fifth of the images: only the directions can be "
+            "compared with the paper's."
+        )
     notes.append(
         f"{counted(runs.total, 'network')}, {runs.carried_out} of them trained now, {runs.side_by_side} at a time, "
         f"{len(result.failed)} failed; kept in {result.results_dir}"

@@ -95,7 +95,8 @@ def test_commands_name_the_data_the_network_and_its_teacher() -> None:
     data = DataConfig("mnist")
     assert reading.recipe.teacher.command(data, TrainingPrecision.bf16) == (
         "kd train-teacher --arch mlp-1200-1200:dropout=0.5:input-dropout=0.2:max-norm=3.87 --dataset mnist "
-        "--epochs 100 --batch-size 250 --lr 0.0005 --augment shift --precision bf16 --threads 1 --output teacher.safetensors"
+        "--epochs 100 --batch-size 250 --lr 0.0005 --augment shift --precision bf16 --threads 1 "
+        "--output teacher.safetensors"
     )
     assert reading.recipe.candidates[0].command(data, TrainingPrecision.fp32) == (
         "kd distill --student mlp-800-800 --teacher teacher.safetensors --temperature 20.0 --alpha 0.5 "
