@@ -19,7 +19,8 @@ from kd_cli.commands.distill import distill
 from kd_cli.commands.job import StudentConfig
 from kd_cli.config import DataConfig, KdError, OutputConfig, RunConfig
 from kd_cli.training import device, memory
-from kd_cli.training.loop import REFRESH, Callback, DivergedError, Epoch, Progress, Training
+from kd_cli.training.loop import REFRESH, Callback, DivergedError, Epoch, Training
+from kd_cli.training.tally import Progress
 
 NICENESS = 10
 """How far a training run steps back behind everything else: a visitor who draws goes first."""

@@ -17,7 +17,7 @@ class ReproduceConfig(Config):
     """How much of a paper is reproduced, and where the networks are kept."""
 
     row: tuple[str, ...] = option((), "Only these results. Default: all.", metavar="NAME,...", read=read_list)
-    quick: bool = option(False, "Smaller networks, trained briefly: what the results are like, in minutes.")
+    quick: bool = option(False, "Smaller networks and fewer images: which way each result goes, in minutes.")
     seeds: int = option(3, "Runs of each network.", minimum=1, maximum=10_000)
     jobs: int | None = option(
         None, "Networks to train at a time, each with one thread. Default: one per core.", minimum=1, maximum=1_000

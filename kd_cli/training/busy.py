@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from kd_cli.training.device import threads_for, usable_cores
-from kd_cli.training.loop import Callback, Epoch, Progress, Training
+from kd_cli.training.loop import Callback, Epoch, Training
+from kd_cli.training.tally import Progress
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from torch import nn
 from tqdm import tqdm
 
 from kd_cli.training.epoch_result import EpochResult
-from kd_cli.training.loop import Callback, Epoch, Progress, Training
+from kd_cli.training.loop import Callback, Epoch, Training
+from kd_cli.training.tally import Progress
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """One training loop. It knows a network, batches, an objective and an optimiser; not what distillation is."""
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -16,9 +15,10 @@ from kd_cli.data.seeds import spawn_seeds
 from kd_cli.training import device
 from kd_cli.training.epoch_result import EpochResult
 from kd_cli.training.group import GROUP_OF_ONE, Group
-from kd_cli.training.objective import Objective, Step
+from kd_cli.training.objective import Objective
 from kd_cli.training.precision import with_precision
 from kd_cli.training.step import make_step
+from kd_cli.training.tally import Progress, Tally
 from kd_cli.training.updates import Updates
 
 RANKS_APART = 2**20
@@ -30,18 +30,6 @@ REFRESH = 50
 
 class DivergedError(KdError):
     """The loss became infinite or no number at all."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Means over some steps: training loss, and share of correct predictions (never for an unlabelled image).
-
-    ``terms`` are the weighted terms that the loss is the sum of, by name.
-    """
-
-    loss: float
-    accuracy: float
-    terms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +143,7 @@ class Training:
             DivergedError: the loss became infinite or no number at all; names epoch and step.
             KdError: the network cannot be trained with a single image, and the last batch is one.
         """
-        start, config, tally = time.perf_counter(), self.config, _Tally()
+        start, config, tally = time.perf_counter(), self.config, Tally()
         self.network.train()
         with (
             device.threads_for(self.macs_per_step // self.group.size, config.threads),
@@ -188,7 +176,7 @@ class Training:
         self.step_in_epoch = 0
         return Epoch(self.epochs_done, tally.loss, tally.accuracy, time.perf_counter() - start, tally.terms)
 
-    def _look(self, tally: "_Tally") -> Progress:
+    def _look(self, tally: Tally) -> Progress:
         """The means since the last look. A run that diverged is left at the steps whose losses were numbers."""
         try:
             progress = tally.look()
@@ -253,70 +241,3 @@ def fit(training: Training, callbacks: Sequence[Callback] = ()) -> None:
             epoch = training.run_epoch(callbacks)
             for callback in callbacks:
                 callback.on_epoch_end(training, epoch)
-
-
-class _Tally:
-    """Loss and accuracy over an epoch's steps. They stay on the device until somebody looks."""
-
-    def __init__(self) -> None:
-        self.steps = self.seen = 0
-        self.first_loss: float | None = None
-        self._loss_sum = self._correct_sum = 0.0
-        self._term_sums: dict[str, float] = {}
-        self._waiting: list[tuple[Step, Tensor]] = []
-
-    @property
-    def loss(self) -> float:
-        """Mean over all images."""
-        return self._loss_sum / self.seen
-
-    @property
-    def accuracy(self) -> float:
-        """Share of all images that were classified correctly."""
-        return self._correct_sum / self.seen
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """Means of the loss's terms over all images."""
-        return {name: total / self.seen for name, total in self._term_sums.items()}
-
-    def add(self, step: Step, labels: Tensor) -> None:
-        """One more step; its loss and its terms are means over the batch."""
-        self.steps += 1
-        terms = {name: term.detach() for name, term in step.terms.items()}
-        self._waiting.append((Step(step.logits.detach(), step.loss.detach(), terms), labels))
-
-    def look(self) -> Progress:
-        """Take in the steps since the last look, and return their means.
-
-        Raises:
-            FloatingPointError: a loss was not finite; says which, and leaves ``steps`` at that step.
-        """
-        if not self._waiting:
-            return Progress(math.nan, math.nan)
-        steps, labels = zip(*self._waiting, strict=True)
-        values = torch.stack([step.loss for step in steps]).tolist()
-        for number, loss in enumerate(values, start=self.steps - len(values) + 1):
-            if not math.isfinite(loss):
-                self.steps = number
-                raise FloatingPointError(loss)
-        if self.first_loss is None:
-            self.first_loss = values[0]
-        sizes = list(map(len, labels))
-        loss_sum, seen = _weigh(values, sizes), sum(sizes)
-        terms = {
-            name: _weigh(torch.stack([step.terms[name] for step in steps]).tolist(), sizes) for name in steps[0].terms
-        }
-        correct = (torch.cat([step.logits for step in steps]).argmax(dim=1) == torch.cat(labels)).sum().item()
-        self._loss_sum += loss_sum
-        self._correct_sum += correct
-        self.seen += seen
-        for name, total in terms.items():
-            self._term_sums[name] = self._term_sums.get(name, 0.0) + total
-        self._waiting.clear()
-        return Progress(loss_sum / seen, correct / seen, {name: total / seen for name, total in terms.items()})
-
-
-def _weigh(means: Sequence[float], sizes: Sequence[int]) -> float:
-    """The sum over all images of what is a mean over each batch."""
-    return math.fsum(mean * size for mean, size in zip(means, sizes, strict=True))

@@ -7,7 +7,8 @@ from typing import Any
 
 from kd_cli.config import KdError
 from kd_cli.files import require_writable
-from kd_cli.training.loop import Callback, Epoch, Progress, Training
+from kd_cli.training.loop import Callback, Epoch, Training
+from kd_cli.training.tally import Progress
 
 
 def require_ready(folder: Path | None) -> None:

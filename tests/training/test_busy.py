@@ -10,7 +10,8 @@ from kd_cli.config import TrainingConfig
 from kd_cli.data.dataset import Dataset
 from kd_cli.training import busy, device
 from kd_cli.training.busy import BusyMachine
-from kd_cli.training.loop import Epoch, Progress
+from kd_cli.training.loop import Epoch
+from kd_cli.training.tally import Progress
 from tests.training.test_loop import start
 
 CONFIG = TrainingConfig(epochs=3)

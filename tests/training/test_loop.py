@@ -16,8 +16,9 @@ from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.classifier import build_classifier, compute_logits
 from kd_cli.networks.spec import parse_spec
 from kd_cli.training.device import make_repeatable
-from kd_cli.training.loop import REFRESH, Callback, DivergedError, Epoch, Progress, Training, fit
+from kd_cli.training.loop import REFRESH, Callback, DivergedError, Epoch, Training, fit
 from kd_cli.training.objective import Objective, Step, label_objective
+from kd_cli.training.tally import Progress
 
 CONFIG = TrainingConfig(epochs=2)
 
