@@ -1,5 +1,6 @@
 """``kd reproduce``: a paper's results, measured again -> its numbers beside ours."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,7 @@ from kd_cli.commands.job import heading
 from kd_cli.commands.many_runs import stopped
 from kd_cli.commands.recipes import FROM_LABELS_TOO, VALIDATION_FRACTION, Reading, Recipe, Row
 from kd_cli.commands.reproduce_config import PAPERS, ReproduceConfig
-from kd_cli.commands.reproduce_runs import NetworkRuns, train_network
+from kd_cli.commands.reproduce_runs import NetworkRuns, NetworkTask, train_network
 from kd_cli.commands.results import (
     FailedRun,
     Measured,
@@ -29,6 +30,8 @@ from kd_cli.evaluation.measures import Quality
 from kd_cli.files import require_writable
 from kd_cli.training import device
 from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out_rounds, local_executor
+
+log = logging.getLogger(__name__)
 
 Measure = Callable[[Path, ClassBiasConfig], tuple[Quality, dict[str, float]]]
 """(checkpoint, bias) -> its quality on the test set, and the biases that it was given."""
@@ -78,13 +81,14 @@ def reproduce(
 def _train(
     runs: NetworkRuns, config: ReproduceConfig, make_executor: MakeExecutor
 ) -> tuple[tuple[FailedRun, ...], RunCount]:
-    """Train all networks that are not kept; those that came to nothing, and how many were trained.
+    """Train all networks that are not kept; those that came to nothing and are missed, and how many were trained.
 
     Raises:
         RunStoppedError: the user stopped it; says what is kept.
         KdError: none came to anything.
     """
-    failed, trained = [], 0
+    errors: dict[NetworkTask, str] = {}
+    trained = 0
     workers = config.jobs or (len(device.usable_cores()) if device.select(runs.run.device).type == "cpu" else 1)
     try:
         with tqdm(total=runs.total, unit="network", disable=None, leave=False, smoothing=0) as bar:
@@ -92,7 +96,7 @@ def _train(
                 error = str(outcome) if isinstance(outcome, WorkerDiedError) else outcome
                 runs.files[task.run] = None if error else task.path
                 if error:
-                    failed.append(FailedRun(str(task), error))
+                    errors[task] = error
                 trained += 1
                 bar.set_description(str(task))
                 bar.update(len(runs.files) - bar.n)
@@ -100,8 +104,12 @@ def _train(
         kept = f"{sum(path is not None for path in runs.files.values())} of {runs.total} networks"
         raise stopped(runs.folder, kept, config.fresh) from error
     if not any(runs.files.values()):
-        raise KdError(f"no network came to anything; the first one: {failed[0].error}")
-    return tuple(failed), RunCount(runs.total, trained, workers)
+        raise KdError(f"no network came to anything; the first one: {next(iter(errors.values()))}")
+    lost = [task for task in errors if runs.has_lost(task.run)]
+    for task in lost:
+        log.warning("%s: %s; another setting is taken", task, errors[task])
+    failed = tuple(FailedRun(str(task), error) for task, error in errors.items() if task not in lost)
+    return failed, RunCount(runs.total, trained, workers)
 
 
 def _measure(path: Path, bias: ClassBiasConfig, data: DataConfig, run: RunConfig) -> tuple[Quality, dict[str, float]]:

@@ -119,6 +119,10 @@ class NetworkRuns:
         found = [self.files.get(run) for run in self._final(recipe)]
         return [path for path in found if path is not None]
 
+    def has_lost(self, run: NetworkRun) -> bool:
+        """Whether it was a trial of a setting in whose place another one is taken."""
+        return run.trial and any(run.recipe in recipe.candidates for recipe in self._chosen)
+
     def command_of(self, recipe: Recipe) -> str:
         """The command that trains the first run, with the setting that was chosen if one was."""
         return self._chosen.get(recipe, recipe).command(self.data, self.precision)

@@ -239,6 +239,19 @@ def test_what_fails_is_named_and_takes_down_only_what_needs_it(
     assert result.rows[2].readings[0].ours is not None
 
 
+def test_a_setting_that_comes_to_nothing_has_lost_and_no_more(
+    config: ReproduceConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(task: NetworkTask) -> str | None:
+        return "diverged" if task.run.trial and task.run.recipe.training.lr == 0.005 else train_network(task)
+
+    monkeypatch.setattr("kd_cli.commands.reproduce.train_network", fail)
+    result = reproduce("tiny", replace(config, row=("soft",)))
+    assert result.failed == ()
+    assert "soft, seed 0, trial of lr 0.005, alpha 0.5: diverged; another setting is taken" in caplog.messages
+    assert ["--lr 1e-05" in command for command in result.rows[0].commands] == [False, True, True, False]
+
+
 def test_without_any_network_there_is_no_result(config: ReproduceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kd_cli.commands.reproduce.train_network", lambda task: "too hard")
     with pytest.raises(KdError, match="no network came to anything; the first one: too hard"):
