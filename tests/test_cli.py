@@ -569,7 +569,7 @@ class TestComparing:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends Unix signals")
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_is_one_line_that_says_what_is_kept_and_exit_code_130(
     tmp_path: Path, kind: signal.Signals
 ) -> None:

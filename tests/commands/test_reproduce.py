@@ -1,7 +1,7 @@
 """Reproducing a paper: each network is trained once, after what it needs, and its errors are counted."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,22 +78,29 @@ ROWS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def tiny_paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(reproduce_config.PAPERS, "tiny", Paper("Somebody 2015", "digits", ROWS, ROWS[:1]))
+@pytest.fixture(autouse=True, scope="module")
+def tiny_paper() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(reproduce_config.PAPERS, "tiny", Paper("Somebody 2015", "digits", ROWS, ROWS[:1]))
+        yield
 
 
 @pytest.fixture
 def config(data: DataConfig, tmp_path: Path) -> ReproduceConfig:
-    """Everything, twice."""
-    return ReproduceConfig(
-        seeds=2, jobs=1, results_dir=tmp_path / "results", data_dir=data.data_dir, device=DeviceName.cpu
-    )
+    """Everything, twice; nothing is kept yet."""
+    return ReproduceConfig(seeds=2, jobs=1, results_dir=tmp_path, data_dir=data.data_dir, device=DeviceName.cpu)
 
 
-@pytest.fixture
-def result(config: ReproduceConfig) -> ReproductionResult:
-    return reproduce("tiny", config)
+@pytest.fixture(scope="module")
+def kept(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> ReproduceConfig:
+    """The same, where all networks of `result` are kept."""
+    folder = tmp_path_factory.mktemp("results")
+    return ReproduceConfig(seeds=2, jobs=1, results_dir=folder, data_dir=data.data_dir, device=DeviceName.cpu)
+
+
+@pytest.fixture(scope="module")
+def result(kept: ReproduceConfig) -> ReproductionResult:
+    return reproduce("tiny", kept)
 
 
 def networks(config: ReproduceConfig, name: str) -> list[Path]:
@@ -101,23 +108,23 @@ def networks(config: ReproduceConfig, name: str) -> list[Path]:
 
 
 def test_errors_are_those_that_evaluate_counts(
-    result: ReproductionResult, config: ReproduceConfig, data: DataConfig, run: RunConfig
+    result: ReproductionResult, kept: ReproduceConfig, data: DataConfig, run: RunConfig
 ) -> None:
     measured = result.rows[0].readings[0].ours
     assert measured is not None
-    expected = [evaluate([path], data, run).models[0].error_count for path in networks(config, "teacher")]
+    expected = [evaluate([path], data, run).models[0].error_count for path in networks(kept, "teacher")]
     assert measured.runs == tuple(expected)
     assert measured.mean == sum(expected) / 2
     assert measured.std == pytest.approx(abs(expected[0] - expected[1]) / 2**0.5)
 
 
 def test_errors_of_a_class_and_with_biases_are_counted(
-    result: ReproductionResult, config: ReproduceConfig, data: DataConfig, run: RunConfig
+    result: ReproductionResult, kept: ReproduceConfig, data: DataConfig, run: RunConfig
 ) -> None:
     of_class, biased = (reading.ours for reading in result.rows[2].readings)
     assert of_class is not None
     assert biased is not None
-    chosen = [path for path in networks(config, "only") if "lr0.005" in path.name]
+    chosen = [path for path in networks(kept, "only") if "lr0.005" in path.name]
     with_images = replace(data, validation_fraction=0.1)
     for number, path in enumerate(chosen):
         (model,) = evaluate([path], with_images, run, bias=ClassBiasConfig(fit_class_bias=("5", "6", "7", "8"))).models
@@ -135,23 +142,23 @@ def test_the_learning_rate_is_chosen_by_validation_images(result: ReproductionRe
     assert ["--alpha 0.5" in command for command in train] == [True, False]
 
 
-def test_students_learn_from_the_first_teacher(result: ReproductionResult, config: ReproduceConfig) -> None:
-    first, _ = networks(config, "teacher")
-    for path in networks(config, "soft"):
+def test_students_learn_from_the_first_teacher(result: ReproductionResult, kept: ReproduceConfig) -> None:
+    first, _ = networks(kept, "teacher")
+    for path in networks(kept, "soft"):
         assert load_checkpoint(path, CPU).metadata.options["teachers"] == [str(first)]
 
 
-def test_no_network_is_trained_twice(result: ReproductionResult, config: ReproduceConfig) -> None:
+def test_no_network_is_trained_twice(result: ReproductionResult, kept: ReproduceConfig) -> None:
     # Two runs of each, and two trials of three; that of the better one is a run of the network that sets images aside.
     assert result.runs.total == 4 * 2 + 3 * 2
-    assert result.runs.carried_out == len(list(config.results_dir.rglob("*.safetensors"))) == result.runs.total - 1
-    again = reproduce("tiny", config)
+    assert result.runs.carried_out == len(list(kept.results_dir.rglob("*.safetensors"))) == result.runs.total - 1
+    again = reproduce("tiny", kept)
     assert again.runs.carried_out == 0
     assert again.rows == result.rows
 
 
-def test_a_fresh_start_trains_all_anew(result: ReproductionResult, config: ReproduceConfig) -> None:
-    again = reproduce("tiny", replace(config, row=("teacher",), fresh=True))
+def test_a_fresh_start_trains_all_anew(result: ReproductionResult, kept: ReproduceConfig) -> None:
+    again = reproduce("tiny", replace(kept, row=("teacher",), fresh=True))
     assert again.runs.carried_out == again.runs.total == 2
 
 
@@ -258,9 +265,7 @@ def test_without_any_network_there_is_no_result(config: ReproduceConfig, monkeyp
         reproduce("tiny", config)
 
 
-def test_the_commands_repeat_the_first_run(
-    kd: CommandLine, result: ReproductionResult, config: ReproduceConfig
-) -> None:
+def test_the_commands_repeat_the_first_run(kd: CommandLine, result: ReproductionResult, kept: ReproduceConfig) -> None:
     row = result.rows[2]
     answers = [read_json(kd(*shlex.split(command)[1:], "--json")) for command in row.commands]
     assert row.readings[0].ours is not None
@@ -277,14 +282,14 @@ def test_all_networks_have_the_precision_that_is_asked_for(config: ReproduceConf
         assert load_checkpoint(path, CPU).metadata.options["precision"] == "bf16"
 
 
-def test_the_api_takes_the_same_options(result: ReproductionResult, config: ReproduceConfig) -> None:
-    again = kd_cli.reproduce("tiny", **vars(config))
+def test_the_api_takes_the_same_options(result: ReproductionResult, kept: ReproduceConfig) -> None:
+    again = kd_cli.reproduce("tiny", **vars(kept))
     assert (again.runs.carried_out, again.rows) == (0, result.rows)
 
 
 @pytest.mark.slow
-def test_two_at_a_time_come_to_the_same(result: ReproductionResult, config: ReproduceConfig, tmp_path: Path) -> None:
-    again = reproduce("tiny", replace(config, jobs=2, results_dir=tmp_path / "other"))
+def test_two_at_a_time_come_to_the_same(result: ReproductionResult, kept: ReproduceConfig, tmp_path: Path) -> None:
+    again = reproduce("tiny", replace(kept, jobs=2, results_dir=tmp_path / "other"))
     assert [row.readings for row in again.rows] == [row.readings for row in result.rows]
 
 
