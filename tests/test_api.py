@@ -83,7 +83,7 @@ def test_a_module_teaches_a_module(teacher: Any, pairs: Pairs) -> None:
 
 
 @pytest.mark.usefixtures("short_measurements")
-@pytest.mark.parametrize("runtimes", ["torch,onnx", ("torch", "onnx")])
+@pytest.mark.parametrize("runtimes", ["torch,onnx", pytest.param(("torch", "onnx"), marks=pytest.mark.slow)])
 def test_modules_are_measured_in_runtimes(teacher: Any, pairs: Pairs, runtimes: Any) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX needs the extra 'export'")
     measured = kd_cli.benchmark(Net(4), teacher=teacher.classifier, data=pairs, runtimes=runtimes, device="cpu")

@@ -136,7 +136,7 @@ class TestAccuracy:
     @pytest.mark.parametrize(
         ("side", "resampling"),
         [
-            (8, "NEAREST"),
+            pytest.param(8, "NEAREST", marks=pytest.mark.slow),
             (64, "BICUBIC"),
             pytest.param(64, "NEAREST", marks=pytest.mark.slow),
             pytest.param(300, "NEAREST", marks=pytest.mark.slow),

@@ -445,7 +445,7 @@ def test_killed_at_any_moment_and_resumed_ends_with_the_bytes_of_the_unbroken_ru
 
 
 @posix
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("which", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_signal_ends_a_run_with_one_line_and_exit_code_130(folder: Path, which: signal.Signals) -> None:
     with program(folder, "--output", "mine.safetensors", "--epochs", "100000") as run:
         wait_for_state(run, folder / "mine.safetensors")
