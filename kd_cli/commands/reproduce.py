@@ -29,7 +29,7 @@ from kd_cli.data.classes import find_class
 from kd_cli.evaluation.measures import Quality
 from kd_cli.files import require_writable
 from kd_cli.training import device
-from kd_cli.training.processes import MakeExecutor, WorkerDiedError, carry_out_rounds, local_executor
+from kd_cli.training.processes import WorkerDiedError, carry_out_rounds
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +37,12 @@ Measure = Callable[[Path, ClassBiasConfig], tuple[Quality, dict[str, float]]]
 """(checkpoint, bias) -> its quality on the test set, and the biases that it was given."""
 
 
-def reproduce(
-    name: str,
-    config: ReproduceConfig = ReproduceConfig(),
-    make_executor: MakeExecutor = local_executor,
-) -> ReproductionResult:
+def reproduce(name: str, config: ReproduceConfig = ReproduceConfig()) -> ReproductionResult:
     """Train the networks behind a paper's results, but for those that are kept, and count their errors.
 
     Args:
         name: of the paper, one of `PAPERS`.
         config: which results, how often, where to compute, and where the networks are kept.
-        make_executor: makes what trains several networks at a time.
 
     Raises:
         RunStoppedError: the user stopped it; says what is kept.
@@ -62,7 +57,7 @@ def reproduce(
     require_writable(folder / "probe")
     recipes = (recipe for row in rows for recipe in row.recipes())
     runs = NetworkRuns(recipes, seeds, folder, data, where, config.fresh, config.precision)
-    failed, count = _train(runs, config, make_executor)
+    failed, count = _train(runs, config)
     measure = cache(lambda path, bias: _measure(path, bias, data, where))
     return ReproductionResult(
         **vars(heading(images, threads=1)),
@@ -78,9 +73,7 @@ def reproduce(
     )
 
 
-def _train(
-    runs: NetworkRuns, config: ReproduceConfig, make_executor: MakeExecutor
-) -> tuple[tuple[FailedRun, ...], RunCount]:
+def _train(runs: NetworkRuns, config: ReproduceConfig) -> tuple[tuple[FailedRun, ...], RunCount]:
     """Train all networks that are not kept; those that came to nothing and are missed, and how many were trained.
 
     Raises:
@@ -92,7 +85,7 @@ def _train(
     workers = config.jobs or (len(device.usable_cores()) if device.select(runs.run.device).type == "cpu" else 1)
     try:
         with tqdm(total=runs.total, unit="network", disable=None, leave=False, smoothing=0) as bar:
-            for task, outcome in carry_out_rounds(runs.next_tasks, train_network, workers, make_executor):
+            for task, outcome in carry_out_rounds(runs.next_tasks, train_network, workers):
                 error = str(outcome) if isinstance(outcome, WorkerDiedError) else outcome
                 runs.files[task.run] = None if error else task.path
                 if error:

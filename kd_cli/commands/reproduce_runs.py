@@ -1,7 +1,5 @@
 """The networks of a reproduction: which of them can be trained by now, and how each is trained, once."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from kd_cli.commands.distill import distill
 from kd_cli.commands.job import StudentConfig
 from kd_cli.commands.recipes import VALIDATION_FRACTION, Recipe
 from kd_cli.commands.resolve import resolve_student
+from kd_cli.commands.run_store import identify, short_digest
 from kd_cli.commands.runs import describe_failure
 from kd_cli.config import (
     DataConfig,
@@ -26,7 +25,6 @@ from kd_cli.evaluation.quality import measure_accuracy
 from kd_cli.networks.checkpoint import is_checkpoint
 from kd_cli.training.loop import Callback
 from kd_cli.training.resume import SUFFIX
-from kd_cli.version import source_digest
 
 
 @dataclass(frozen=True)
@@ -177,8 +175,7 @@ class NetworkRuns:
             self.run,
             role=recipe.role,
         )
-        identity = resolve_student(config, needs_teacher=False).identity() | {"source": source_digest()}
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        digest = short_digest(identify(resolve_student(config, needs_teacher=False)))
         setting = str(recipe.setting).replace(", ", "-").replace(" ", "")
         name = f"{recipe.name}-{setting}-seed{run.seed}-{digest}.safetensors"
         return NetworkTask(run, config, self.folder / name)

@@ -16,6 +16,17 @@ from kd_cli.files import require_regular, write_atomically
 from kd_cli.version import source_digest
 
 
+def identify(job: Job) -> dict[str, Any]:
+    """Everything that decides what a job comes to, as it reads in a JSON file."""
+    plain: dict[str, Any] = json.loads(json.dumps(job.identity() | {"source": source_digest()}))
+    return plain
+
+
+def short_digest(identity: dict[str, Any]) -> str:
+    """What tells the file of an identity from others of the same name."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
 class RunStore:
     """A folder of finished runs, one JSON file each, named after the run and a digest of all that decides it.
 
@@ -59,14 +70,10 @@ class RunStore:
 
     def _identity(self, run: Run) -> dict[str, Any]:
         """Everything that decides how a run ends; for the baseline too the teachers, with which it may agree."""
-        job = with_student(self.job, run.cell.student, run.cell.method, run.seed, run.cell.lr)
-        identity = job.identity() | {"source": source_digest()}
-        plain: dict[str, Any] = json.loads(json.dumps(identity))  # as it reads in a file
-        return plain
+        return identify(with_student(self.job, run.cell.student, run.cell.method, run.seed, run.cell.lr))
 
     def _path(self, run: Run, identity: dict[str, Any]) -> Path:
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        name = f"{run.cell.student.file_name}-{run.cell.method.method}-seed{run.seed}-{digest}.json"
+        name = f"{run.cell.student.file_name}-{run.cell.method.method}-seed{run.seed}-{short_digest(identity)}.json"
         return self.folder / self.job.dataset.info.name / name
 
 

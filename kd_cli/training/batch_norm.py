@@ -19,9 +19,9 @@ def whole_batch_statistics(parts: Sequence[float]) -> Iterator[None]:
     """Within this context, every batch normalisation that is trained sees the images of all processes.
 
     The networks stay as they are, with the modules and the names of their authors: their modules call
-    `torch.nn.functional.batch_norm`, which is replaced. A `TorchFunctionMode` would do the same without that, and take
-    4 % of a step of ResNet-8. For GPUs the work is done by the function behind `torch.nn.SyncBatchNorm`, which refuses
-    CPUs; for those by `_BatchNorm`.
+    `torch.nn.functional.batch_norm`, which is replaced. A `TorchFunctionMode` would do the same without that, but costs
+    time in every call of torch. For GPUs the work is done by the function behind `torch.nn.SyncBatchNorm`, which
+    refuses CPUs; for those by `_BatchNorm`.
 
     Args:
         parts: the part of the batch's images that each process has, summing to 1.
